@@ -1,0 +1,107 @@
+"""Named model configurations: the released policies, the Qwen3-VL backbones, and `tiny`."""
+
+import dataclasses
+
+from alpamayo_jax.config import (
+    ActionProjConfig,
+    ConfigError,
+    ExpertConfig,
+    LanguageConfig,
+    ModelConfig,
+    PrecisionConfig,
+    PromptConfig,
+    TextTokenConfig,
+    TrajectoryTokenConfig,
+    VisionConfig,
+)
+
+_BF16 = PrecisionConfig(params="bfloat16", compute="bfloat16", bf16_buffers=True)
+_SMALL_VISION = dict(
+    depth=24, hidden_size=1024, intermediate_size=4096, deepstack_visual_indexes=(5, 11, 17)
+)
+
+
+def _backbone(vision: VisionConfig, **language) -> ModelConfig:
+    return ModelConfig(
+        vision=vision,
+        language=LanguageConfig(hidden_size=vision.out_hidden_size, **language),
+        precision=_BF16,
+    )
+
+
+def _tiny() -> ModelConfig:
+    """Trains on two CPU cores in minutes; the tokenizer is built by `tokens.tokenizer`."""
+    num_text_ids, traj_vocab_size, num_special = 512, 4000, 28
+    return ModelConfig(
+        vision=VisionConfig(
+            depth=2,
+            hidden_size=64,
+            num_heads=2,
+            intermediate_size=128,
+            out_hidden_size=128,
+            num_position_embeddings=256,
+            deepstack_visual_indexes=(0,),
+        ),
+        language=LanguageConfig(
+            vocab_size=num_text_ids + traj_vocab_size + num_special,
+            hidden_size=128,
+            num_layers=4,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=32,
+            intermediate_size=256,
+            mrope_section=(6, 5, 5),
+        ),
+        expert=ExpertConfig(hidden_size=96, num_heads=4, intermediate_size=192),
+        action_proj=ActionProjConfig(hidden_size=64),
+        trajectory_tokens=TrajectoryTokenConfig(traj_token_start_idx=num_text_ids),
+        # The tiny tokenizer puts its special tokens last, in the order of the Qwen tokenizer.
+        text_tokens=TextTokenConfig(
+            pad_token_id=505,
+            eos_token_id=507,
+            vision_start_token_id=508,
+            vision_end_token_id=509,
+            image_token_id=511,
+        ),
+        prompt=PromptConfig(min_pixels=4096, max_pixels=16_384),
+    )
+
+
+PRESETS = {
+    "r1_10b": lambda: ModelConfig(precision=_BF16),
+    "r1_5_10b": lambda: ModelConfig(
+        release="alpamayo1_5",
+        prompt=PromptConfig(include_camera_ids=True, include_frame_nums=True),
+        precision=_BF16,
+    ),
+    "qwen3_vl_2b": lambda: _backbone(
+        VisionConfig(out_hidden_size=2048, **_SMALL_VISION),
+        num_layers=28,
+        num_heads=16,
+        intermediate_size=6144,
+        tie_word_embeddings=True,
+    ),
+    "qwen3_vl_4b": lambda: _backbone(
+        VisionConfig(out_hidden_size=2560, **_SMALL_VISION),
+        num_layers=36,
+        num_heads=32,
+        intermediate_size=9728,
+        tie_word_embeddings=True,
+    ),
+    "qwen3_vl_8b": lambda: _backbone(VisionConfig()),
+    "qwen3_vl_32b": lambda: _backbone(
+        VisionConfig(out_hidden_size=5120), num_layers=64, num_heads=64, intermediate_size=25_600
+    ),
+    "tiny": _tiny,
+}
+
+
+def preset(name: str, **replacements) -> ModelConfig:
+    """The configuration called `name`, with whole sections replaced by keyword.
+
+    Raises:
+      ConfigError: no preset of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown; known: {', '.join(sorted(PRESETS))}")
+    return dataclasses.replace(PRESETS[name](), **replacements)
