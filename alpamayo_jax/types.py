@@ -164,7 +164,7 @@ class KVCache:
     """Rotated keys and values of every layer.
 
     Attributes:
-      k: [L, B, S, G, H]; a cache of samples is [L, B, K, S, G, H].
+      k: [L, B, G, S, H]; a cache of samples is [L, B, K, G, S, H].
       v: as k.
     """
 

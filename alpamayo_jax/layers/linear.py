@@ -1,0 +1,34 @@
+"""Linear layer: [in, out] kernel, computed in the compute type."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alpamayo_jax.types import Array
+
+
+def matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
+    """x [..., in] times kernel [in, out] in `dtype`; float32 means full float32 on every device."""
+    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    return jnp.dot(x.astype(dtype), kernel.astype(dtype), precision=precision)
+
+
+class Linear(nn.Module):
+    """y = x kernel (+ bias)."""
+
+    features: int
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param(
+            "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
+        )
+        y = matmul(x, kernel, self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+            y = y + bias.astype(self.dtype)
+        return y

@@ -1,0 +1,168 @@
+"""The policy network: the only place where vision, language and action meet.
+
+Every method is a pure function through `Alpamayo(config).apply({"params": params}, ...,
+method=...)`. B batch, K samples, T tokens, W waypoints.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from alpamayo_jax.config import LanguageConfig, ModelConfig
+from alpamayo_jax.layers.linear import Linear, matmul
+from alpamayo_jax.models.action_proj import ActionInProj
+from alpamayo_jax.models.language import Context, LanguageModel, TextTower
+from alpamayo_jax.models.scene import make_compressor
+from alpamayo_jax.models.vision import VisionTower
+from alpamayo_jax.ops.masks import causal_mask
+from alpamayo_jax.types import Array, KVCache, ModelInputs, SceneTokens
+
+
+def expert_tower_config(config: ModelConfig) -> LanguageConfig:
+    """The expert's tower: its own width, otherwise shaped to read the language model's cache."""
+    return dataclasses.replace(
+        config.language,
+        hidden_size=config.expert.hidden_size,
+        num_heads=config.expert.num_heads,
+        intermediate_size=config.expert.intermediate_size,
+    )
+
+
+class VisionLanguageModel(nn.Module):
+    """Qwen3-VL: vision tower, vision compressor, language model and output projection."""
+
+    config: ModelConfig
+    unroll: bool = False
+    remat: str = "none"
+
+    def setup(self):
+        c = self.config
+        kinds = dict(
+            dtype=jnp.dtype(c.precision.compute), param_dtype=jnp.dtype(c.precision.params)
+        )
+        stack = dict(unroll=self.unroll, remat=self.remat)
+        self.visual = VisionTower(c.vision, **kinds, **stack)
+        self.scene = make_compressor(c, **kinds)
+        self.language_model = LanguageModel(c.language, **kinds, **stack)
+        if not c.language.tie_word_embeddings:
+            self.lm_head = Linear(c.language.vocab_size, **kinds)
+
+    def scene_tokens(self, inputs: ModelInputs) -> SceneTokens:
+        tokens, deepstack = self.visual(inputs.pixel_values, inputs.image_grid)
+        return self.scene(tokens, deepstack, inputs.camera_index, inputs.frame_time)
+
+    def logits(self, hidden: Array) -> Array:
+        if self.config.language.tie_word_embeddings:
+            kernel = self.language_model.unembed_kernel()
+            out = matmul(hidden, kernel, jnp.dtype(self.config.precision.compute))
+        else:
+            out = self.lm_head(hidden)
+        return out.astype(jnp.float32)
+
+
+class Alpamayo(nn.Module):
+    """Alpamayo 1 and 1.5: a vision-language model and a flow-matching action expert."""
+
+    config: ModelConfig
+    unroll: bool = False
+    remat: str = "none"
+
+    def setup(self):
+        c = self.config
+        kinds = dict(
+            dtype=jnp.dtype(c.precision.compute), param_dtype=jnp.dtype(c.precision.params)
+        )
+        stack = dict(unroll=self.unroll, remat=self.remat)
+        self.vlm = VisionLanguageModel(c, **stack)
+        self.expert = TextTower(expert_tower_config(c), **kinds, **stack)
+        self.action_in_proj = ActionInProj(
+            c.action_proj,
+            features=c.expert.hidden_size,
+            bf16_buffers=c.precision.bf16_buffers,
+            **kinds,
+        )
+        self.action_out_proj = Linear(2, use_bias=True, **kinds)
+
+    def scene_tokens(self, inputs: ModelInputs) -> SceneTokens:
+        """Images to the scene tokens of every row."""
+        return self.vlm.scene_tokens(inputs)
+
+    def prefill(
+        self, inputs: ModelInputs, input_ids: Array, scene: SceneTokens | None = None
+    ) -> tuple[Array, KVCache]:
+        """Runs the vision tower and the language model over whole prompts or conversations.
+
+        Args:
+          inputs: the batch; its own `input_ids` are not read.
+          input_ids: int32 [B, T] with trajectory placeholders replaced.
+          scene: scene tokens computed earlier, or None to compute them.
+
+        Returns:
+          Hidden states [B, T, D] and the cache [L, B, G, T, H].
+        """
+        scene = self.vlm.scene_tokens(inputs) if scene is None else scene
+        x = self.vlm.language_model.embed(input_ids)
+        at_image = (inputs.image_index >= 0)[..., None]
+        index = jnp.maximum(inputs.image_index, 0)
+        x = jnp.where(at_image, _gather(scene.tokens, index).astype(x.dtype), x)
+        deepstack = None
+        if scene.deepstack.shape[0]:
+            deepstack = jnp.where(at_image, _gather(scene.deepstack, index), 0)
+        return self.vlm.language_model(
+            x, inputs.position_ids, causal_mask(inputs.attention_mask), deepstack=deepstack
+        )
+
+    def extend(
+        self, input_ids: Array, position_ids: Array, mask: Array, context: Context
+    ) -> tuple[Array, KVCache]:
+        """Runs the language model over further text tokens of K samples per row.
+
+        Args:
+          input_ids: int32 [B, K, T].
+          position_ids: int32 [3, B, K, T].
+          mask: bool [..., T, T] among the new tokens.
+          context: caches of what stands before them, with masks.
+
+        Returns:
+          Hidden states [B, K, T, D] and their cache [L, B, K, G, T, H].
+        """
+        x = self.vlm.language_model.embed(input_ids)
+        return self.vlm.language_model(x, position_ids, mask, context)
+
+    def logits(self, hidden: Array) -> Array:
+        """Next-token logits, float32 [..., V], of hidden states [..., D]."""
+        return self.vlm.logits(hidden)
+
+    def velocity(self, x: Array, t: Array, position_ids: Array, context: Context) -> Array:
+        """The flow's velocity field (equation 6 of the paper).
+
+        All W waypoints see each other and everything in `context`.
+
+        Args:
+          x: float32 [..., W, 2] noisy normalised actions, "..." = (B,) or (B, K).
+          t: float32 [...] flow time in [0, 1].
+          position_ids: int32 [3, ..., W].
+          context: the language model's caches, with masks.
+
+        Returns:
+          float32 [..., W, 2].
+        """
+        waypoints = x.shape[-2]
+        mask = jnp.ones((*(1,) * (x.ndim - 2), waypoints, waypoints), bool)
+        hidden, _ = self.expert(self.action_in_proj(x, t), position_ids, mask, context)
+        return self.action_out_proj(hidden).astype(jnp.float32)
+
+    def __call__(self, inputs: ModelInputs, x: Array, t: Array) -> tuple[Array, Array]:
+        """Touches every parameter once: logits [B, T, V] and the velocity at (x, t)."""
+        hidden, cache = self.prefill(inputs, inputs.input_ids)
+        batch, waypoints = x.shape[:2]
+        position_ids = jnp.zeros((3, batch, waypoints), jnp.int32)
+        mask = inputs.attention_mask[:, None, :]
+        return self.logits(hidden), self.velocity(x, t, position_ids, [(cache, mask)])
+
+
+def _gather(tokens: Array, index: Array) -> Array:
+    """tokens [..., B, N, D] at index [B, T] -> [..., B, T, D]."""
+    rows = jnp.arange(index.shape[0])[:, None]
+    return tokens[..., rows, index, :]
