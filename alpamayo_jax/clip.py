@@ -13,6 +13,26 @@ import numpy as np
 from alpamayo_jax.types import InputError
 
 GRID_DT = 0.1  # seconds between poses of the 10 Hz grid
+GRID_TOLERANCE = 1e-3  # seconds a step of the grid may be off
+UNIT_TOLERANCE = 1e-3  # how far a quaternion or a rotation may be from a rotation
+
+# The cameras of the released models; the position in the tuple is `Camera.index`.
+RELEASE_CAMERAS = (
+    "camera_cross_left_120fov",
+    "camera_front_wide_120fov",
+    "camera_cross_right_120fov",
+    "camera_rear_left_70fov",
+    "camera_rear_tele_30fov",
+    "camera_rear_right_70fov",
+    "camera_front_tele_30fov",
+)
+FRONT_WIDE = 1
+
+# A camera at the ego origin that looks along ego x: its x, y, z are ego -y, -z, x.
+EGO_FROM_FORWARD_CAMERA = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+EGO_FROM_FORWARD_CAMERA.setflags(write=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +120,14 @@ class MapLines:
     """Polylines of the map: line i is points[offsets[i]:offsets[i + 1]] of kind[i].
 
     Attributes:
-      points: float64 [P, 3], world; offsets: int64 [M + 1]; kind: str [M].
+      points: float64 [P, 3], world; offsets: int64 [M + 1]; kind: str [M]; ids: str [M], the
+        source's names of the lines, or None.
     """
 
     points: np.ndarray
     offsets: np.ndarray
     kind: np.ndarray
+    ids: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +160,18 @@ class Clip:
     map_lines: MapLines | None = None
     reasoning: tuple[ReasoningLabel, ...] = ()
 
+    def camera(self, index: int) -> Camera:
+        """The camera of that index in the release's map.
+
+        Raises:
+          InputError: the clip has no such camera; lists those it has.
+        """
+        for camera in self.cameras:
+            if camera.index == index:
+                return camera
+        have = ", ".join(f"{c.index} ({c.name})" for c in self.cameras) or "none"
+        raise InputError(f"clip {self.clip_id!r}: no camera has index {index}; it has {have}")
+
     def validate(self) -> "Clip":
         """Checks shapes, clocks and numbers; returns self.
 
@@ -145,38 +179,138 @@ class Clip:
           InputError: names the clip and the field.
         """
         ego, where = self.ego, f"clip {self.clip_id!r}"
-        n = len(ego.t)
-        for name, value, shape in (
-            ("ego.t", ego.t, (n,)),
-            ("ego.xyz", ego.xyz, (n, 3)),
-            ("ego.quat_wxyz", ego.quat_wxyz, (n, 4)),
-        ):
-            if value.shape != shape:
-                raise InputError(f"{where}: {name} must be {list(shape)}, got {list(value.shape)}")
-            bad = ~np.isfinite(value.reshape(n, -1)).all(-1)
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise InputError(f"{where}: {name} is not finite in row {row} of {n}")
-        steps = np.diff(ego.t)
-        if n < 2 or np.abs(steps - GRID_DT).max() > 1e-3:
+        check_track(where, ("ego.t", "ego.xyz", "ego.quat_wxyz"), ego.t, ego.xyz, ego.quat_wxyz)
+        check_grid(where, "ego.t", ego.t)
+        if not (np.isfinite(self.ground_z) and self.ground_z <= 0):
             raise InputError(
-                f"{where}: ego.t must be a grid of {GRID_DT} s, got {n} times with steps "
-                f"{steps.min() if n > 1 else float('nan'):.4f} to "
-                f"{steps.max() if n > 1 else float('nan'):.4f} s"
+                f"{where}: ground_z is {self.ground_z}, not a height at or below the ego origin"
             )
-        norms = np.linalg.norm(ego.quat_wxyz, axis=-1)
-        if np.abs(norms - 1.0).max() > 1e-3:
-            row = int(np.argmax(np.abs(norms - 1.0)))
-            raise InputError(f"{where}: ego.quat_wxyz row {row} has norm {norms[row]:.4f}, not 1")
         indices = [camera.index for camera in self.cameras]
-        if indices != sorted(set(indices)):
-            raise InputError(f"{where}: camera indices must rise without repeats, got {indices}")
+        if indices != sorted(set(indices)) or (indices and indices[0] < 0):
+            raise InputError(
+                f"{where}: camera indices must rise from 0 without repeats, got {indices}"
+            )
         for camera in self.cameras:
-            backwards = np.diff(camera.times) <= 0
-            if backwards.any():
-                frame = int(np.argmax(backwards)) + 1
-                raise InputError(
-                    f"{where}: camera {camera.name!r} frame {frame} is at "
-                    f"{camera.times[frame]:.6f} s, not after the frame before it"
-                )
+            place = f"{where}: camera {camera.name!r}"
+            check_rising(place, "times", camera.times)
+            check_transform(place, "ego_from_camera", camera.ego_from_camera)
+        if self.agents is not None:
+            check_agents(f"{where}: agents", self.agents)
+        if self.map_lines is not None:
+            check_map_lines(f"{where}: map_lines", self.map_lines)
+        times = [label.t for label in self.reasoning]
+        if not np.isfinite(times).all() or times != sorted(set(times)):
+            raise InputError(f"{where}: times of reasoning must rise without repeats, got {times}")
         return self
+
+
+def check_finite(where: str, name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raises `InputError` unless `value` has that shape and finite numbers only."""
+    if value.shape != shape:
+        raise InputError(f"{where}: {name} must be {list(shape)}, got {list(value.shape)}")
+    bad = ~np.isfinite(value)
+    if bad.any():
+        row = int(np.argwhere(bad)[0, 0])
+        raise InputError(
+            f"{where}: {name} has {int(bad.sum())} NaN or infinite values, the first in row {row} "
+            f"of {len(value)}; repair or cut the recording there"
+        )
+
+
+def check_rising(where: str, name: str, times: np.ndarray) -> None:
+    """Raises `InputError` unless `times` [N] is finite, not empty and strictly rising."""
+    check_finite(where, name, times, (times.size,))
+    if not times.size:
+        raise InputError(f"{where}: {name} is empty")
+    back = np.diff(times) <= 0
+    if back.any():
+        row = int(np.argmax(back)) + 1
+        verb = "repeats" if times[row] == times[row - 1] else "goes backwards"
+        raise InputError(
+            f"{where}: {name} {verb} in row {row}: {times[row]:.6f} s after "
+            f"{times[row - 1]:.6f} s; times must rise"
+        )
+
+
+def check_track(
+    where: str, names: tuple[str, str, str], t: np.ndarray, xyz: np.ndarray, quat: np.ndarray
+) -> None:
+    """Raises `InputError` unless t [N], xyz [N, 3], quat [N, 4] are a track of finite poses.
+
+    Args:
+      where: start of the message.
+      names: what t, xyz and quat are called there.
+      t: strictly rising times, at least two.
+      xyz: positions.
+      quat: unit quaternions, (w, x, y, z).
+    """
+    check_rising(where, names[0], t)
+    check_finite(where, names[1], xyz, (len(t), 3))
+    check_finite(where, names[2], quat, (len(t), 4))
+    if len(t) < 2:
+        raise InputError(f"{where}: {names[0]} has {len(t)} pose; at least two are needed")
+    norms = np.linalg.norm(quat, axis=-1)
+    off = np.abs(norms - 1.0) > UNIT_TOLERANCE
+    if off.any():
+        row = int(np.argmax(off))
+        raise InputError(
+            f"{where}: {names[2]} row {row} of {len(t)} has norm {norms[row]:.4f}; a rotation is a "
+            f"unit quaternion (w, x, y, z)"
+        )
+
+
+def check_grid(where: str, name: str, t: np.ndarray) -> None:
+    """Raises `InputError` unless `t` steps by `GRID_DT`."""
+    off = np.abs(np.diff(t) - GRID_DT) > GRID_TOLERANCE
+    if off.any():
+        row = int(np.argmax(off)) + 1
+        raise InputError(
+            f"{where}: {name} must be a grid of {GRID_DT} s, but row {row} is at {t[row]:.6f} s "
+            f"after {t[row - 1]:.6f} s"
+        )
+
+
+def check_transform(where: str, name: str, matrix: np.ndarray) -> None:
+    """Raises `InputError` unless `matrix` is a rigid [4, 4] transform."""
+    check_finite(where, name, matrix, (4, 4))
+    rotation = matrix[:3, :3]
+    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    last = matrix[3].tolist()
+    if error > UNIT_TOLERANCE or np.linalg.det(rotation) < 0 or last != [0.0, 0.0, 0.0, 1.0]:
+        raise InputError(
+            f"{where}: {name} is not a rotation and a translation: R R^T differs from 1 by "
+            f"{error:.2g}, det R = {np.linalg.det(rotation):.3g}, last row {last}"
+        )
+
+
+def check_agents(where: str, agents: AgentTable) -> None:
+    """Raises `InputError` unless all columns have one length, finite numbers and real sizes."""
+    n = len(agents.t)
+    check_finite(where, "t", agents.t, (n,))
+    check_finite(where, "track", agents.track, (n,))
+    check_finite(where, "xyz", agents.xyz, (n, 3))
+    check_finite(where, "yaw", agents.yaw, (n,))
+    check_finite(where, "lwh", agents.lwh, (n, 3))
+    if agents.category.shape != (n,):
+        raise InputError(f"{where}: category must be [{n}], got {list(agents.category.shape)}")
+    if (agents.lwh <= 0).any():
+        row = int(np.argmax((agents.lwh <= 0).any(-1)))
+        raise InputError(f"{where}: lwh row {row} is {agents.lwh[row].tolist()}; sizes are above 0")
+
+
+def check_map_lines(where: str, lines: MapLines) -> None:
+    """Raises `InputError` unless the offsets cut all points into lines, each with its kind."""
+    check_finite(where, "points", lines.points, (len(lines.points), 3))
+    offsets, m = lines.offsets, len(lines.kind)
+    for name, value in (("kind", lines.kind), ("ids", lines.ids)):
+        if value is not None and value.shape != (m,):
+            raise InputError(f"{where}: {name} must be [{m}], got {list(value.shape)}")
+    if offsets.shape != (m + 1,):
+        raise InputError(
+            f"{where}: offsets must be [{m + 1}], one more than kind, got {list(offsets.shape)}"
+        )
+    if offsets[0] != 0 or offsets[-1] != len(lines.points) or (np.diff(offsets) < 0).any():
+        raise InputError(
+            f"{where}: offsets must rise from 0 to the {len(lines.points)} points, got "
+            f"{offsets[:3].tolist()} ... {offsets[-3:].tolist()}"
+        )

@@ -1,0 +1,114 @@
+"""Writes a clip, recorded or procedural, as a folder that `clip_folder.read_clip` reads back."""
+
+import csv
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alpamayo_jax import clip as clip_lib
+from alpamayo_jax.types import InputError
+
+
+def write_clip(folder: str | Path, clip: clip_lib.Clip, jpeg_quality: int = 95) -> Path:
+    """Writes every field of a clip; all but the images comes back bit for bit.
+
+    The folder appears whole or not at all: it is written beside its final place and renamed.
+
+    Args:
+      folder: must not exist, or be empty.
+      clip: the clip; all its frames are read.
+      jpeg_quality: 1 to 100.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: the folder holds something, a camera's name is no file name, the quality is out of
+        range, or a frame of the clip cannot be read.
+    """
+    folder = Path(folder)
+    clip.validate()
+    if not 1 <= jpeg_quality <= 100:
+        raise InputError(f"clip {clip.clip_id!r}: jpeg_quality {jpeg_quality} is not in 1 to 100")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"clip {clip.clip_id!r}: {folder} exists; nothing is written over it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The leading dot keeps an interrupted write out of `find_clips`.
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write_files(partial, clip, jpeg_quality)
+        # mkdtemp makes a folder that only its owner can read.
+        partial.chmod(0o755)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _write_files(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
+    ego = clip.ego
+    speed = np.linalg.norm(np.gradient(ego.xyz, ego.t, axis=0), axis=-1).astype(np.float32)
+    grid = {"t": ego.t, "xyz": ego.xyz, "quat_wxyz": ego.quat_wxyz, "speed": speed}
+    stored = {"t10": ego.t, "xyz10": ego.xyz, "quat10_wxyz": ego.quat_wxyz, "speed10": speed}
+    np.savez(folder / "ego.npz", **grid, **stored)
+    if clip.cameras:
+        _write_frames(folder, clip, jpeg_quality)
+    if clip.agents is not None:
+        np.savez_compressed(folder / "agents.npz", **_columns(clip.agents))
+    if clip.map_lines is not None:
+        np.savez_compressed(folder / "map.npz", **_columns(clip.map_lines))
+    (folder / "meta.json").write_text(json.dumps(_meta(clip), indent=1) + "\n", encoding="utf-8")
+
+
+def _write_frames(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
+    (folder / "frames").mkdir()
+    with open(folder / "frames.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("camera", "index", "t_s", "file"))
+        for camera in clip.cameras:
+            if Path(camera.name).name != camera.name or not camera.name:
+                raise InputError(
+                    f"clip {clip.clip_id!r}: camera name {camera.name!r} cannot be part of a file name"
+                )
+            for frame, time in enumerate(camera.times):
+                name = f"frames/{camera.name}_{frame:06d}.jpg"
+                image = Image.fromarray(np.ascontiguousarray(camera.read(frame)))
+                # Colour at full resolution: small rendered signs lose theirs otherwise.
+                image.save(folder / name, quality=jpeg_quality, subsampling=0)
+                table.writerow((camera.name, frame, repr(float(time)), name))
+
+
+def _meta(clip: clip_lib.Clip) -> dict[str, Any]:
+    return {
+        "clip_id": clip.clip_id,
+        "ego_frame": "x forward, y left, z up",
+        "world_frame": "right-handed, z up, metres",
+        "ground_z": float(clip.ground_z),
+        "n_images": sum(len(camera.times) for camera in clip.cameras),
+        "cameras": {camera.name: _calibration(camera) for camera in clip.cameras},
+        "reasoning": [{"t": float(label.t), "text": label.text} for label in clip.reasoning],
+    }
+
+
+def _calibration(camera: clip_lib.Camera) -> dict[str, Any]:
+    lens = camera.intrinsics
+    entry: dict[str, Any] = {
+        "index": camera.index,
+        "stored_size": [camera.width, camera.height],
+        "cx": float(lens.cx),
+        "cy": float(lens.cy),
+        "ego_from_camera": np.asarray(camera.ego_from_camera, np.float64).tolist(),
+    }
+    if isinstance(lens, clip_lib.FTheta):
+        poly = [float(value) for value in lens.forward_poly]
+        return entry | {"model": "ftheta", "fw_poly": poly, "max_angle": float(lens.max_angle)}
+    return entry | {"model": "pinhole", "fx": float(lens.fx), "fy": float(lens.fy)}
+
+
+def _columns(table: clip_lib.AgentTable | clip_lib.MapLines) -> dict[str, np.ndarray]:
+    return {name: value for name, value in vars(table).items() if value is not None}
