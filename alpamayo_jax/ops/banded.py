@@ -1,0 +1,182 @@
+"""Symmetric positive definite band matrices: Cholesky factor, solve, difference penalties.
+
+A matrix of bandwidth w is stored by rows of its lower band, `band[..., i, d] = A[i, i - d]` for
+d = 0 .. w. Entries with i < d lie outside the matrix and are ignored, so `band[..., k:, :]` is the
+matrix without its first k unknowns. Factor and solve cost O(n w^2) and compile to scans over rows,
+whatever n and the batch.
+"""
+
+import math
+
+import chex
+import jax.numpy as jnp
+from jax import lax
+import numpy as np
+
+from alpamayo_jax.types import Array
+
+RIDGE_GROWTH = 10.0
+MAX_RETRIES = 10
+
+
+def difference_matrix(n: int, order: int) -> np.ndarray:
+    """Dense finite differences of `order` >= 1 on n samples, float64 [max(n - order, 0), n]."""
+    if order < 1:
+        raise ValueError(f"difference order must be at least 1, got {order}")
+    return np.diff(np.eye(n), n=order, axis=0)
+
+
+def difference_penalty(n: int, order: int, weight: float = 1.0) -> np.ndarray:
+    """Band of weight * D^T D, float64 [n, order + 1], for differences D of `order` on n samples."""
+    if order < 1:
+        raise ValueError(f"difference order must be at least 1, got {order}")
+    # Row r of D is the stencil at columns r .. r + order, so A[i, i - d] sums products of stencil
+    # entries d apart over the rows that cover both columns.
+    stencil = [(-1.0) ** (order - k) * math.comb(order, k) for k in range(order + 1)]
+    band = np.zeros((n, order + 1))
+    for d in range(order + 1):
+        for k in range(d, order + 1):
+            rows = np.arange(max(n - order, 0))
+            band[rows + k, d] += stencil[k] * stencil[k - d]
+    return weight * band
+
+
+def to_dense(band: Array) -> Array:
+    """The full symmetric matrix [..., n, n] of `band` [..., n, w + 1]; for looking and testing."""
+    n, width = band.shape[-2:]
+    dense = jnp.zeros(band.shape[:-1] + (n,), band.dtype)
+    for d in range(min(width, n)):
+        rows = np.arange(d, n)
+        values = band[..., d:, d]
+        dense = dense.at[..., rows, rows - d].set(values)
+        dense = dense.at[..., rows - d, rows].set(values)
+    return dense
+
+
+def add(first: Array, second: Array) -> Array:
+    """Sum of two bands of the same n and possibly different bandwidths."""
+    width = max(first.shape[-1], second.shape[-1])
+
+    def widen(band: Array) -> Array:
+        pad = [(0, 0)] * (band.ndim - 1) + [(0, width - band.shape[-1])]
+        return jnp.pad(band, pad)
+
+    if first.shape[-2] != second.shape[-2]:
+        raise ValueError(f"bands of {first.shape[-2]} and {second.shape[-2]} rows cannot be added")
+    return widen(first) + widen(second)
+
+
+def add_ridge(band: Array, ridge: Array | float) -> Array:
+    """A + ridge I; `ridge` is a number or has the batch shape [...] of `band`."""
+    band = jnp.asarray(band)
+    return band.at[..., 0].add(jnp.asarray(ridge, band.dtype)[..., None])
+
+
+def cholesky(band: Array) -> Array:
+    """Lower Cholesky factor, in the layout of `band` [..., n, w + 1].
+
+    Where the matrix is not positive definite, the factor is NaN from the failing row on.
+    """
+    n, width = band.shape[-2:]
+    inside = np.arange(n)[:, None] >= np.arange(width)
+    rows = jnp.moveaxis(jnp.where(inside, band, 0), -2, 0)  # [n, ..., w + 1]
+    # Rows above the first one act as rows of the identity.
+    before = jnp.zeros(band.shape[:-2] + (width,), band.dtype).at[..., 0].set(1)
+
+    def factor_row(previous: tuple[Array, ...], row: Array):
+        entries = [None] * width
+        for d in range(width - 1, 0, -1):
+            above = previous[d - 1]  # row i - d of the factor
+            total = row[..., d]
+            for e in range(d + 1, width):
+                total = total - entries[e] * above[..., e - d]
+            entries[d] = total / above[..., 0]
+        pivot = row[..., 0]
+        for entry in entries[1:]:
+            pivot = pivot - entry * entry
+        entries[0] = jnp.sqrt(jnp.where(pivot > 0, pivot, jnp.nan))
+        factored = jnp.stack(entries, axis=-1)
+        return (factored, *previous)[: width - 1], factored
+
+    _, factor = lax.scan(factor_row, (before,) * (width - 1), rows)
+    return jnp.moveaxis(factor, 0, -2)
+
+
+def cholesky_solve(factor: Array, rhs: Array) -> Array:
+    """Solves L L^T x = rhs for x [..., n].
+
+    Args:
+      factor: L of `cholesky`, [..., n, w + 1], or [n, w + 1] for one matrix and many `rhs`.
+      rhs: [..., n].
+    """
+    n, width = factor.shape[-2:]
+    chex.assert_shape(rhs, (*factor.shape[:-2], n) if factor.ndim > 2 else (..., n))
+    # beneath[..., i, d] = L[i + d, i]: the columns of L by rows, for the backward pass.
+    beneath = jnp.stack(
+        [
+            jnp.concatenate(
+                [factor[..., d:, d], jnp.zeros_like(factor[..., : min(d, n), d])], axis=-1
+            )
+            for d in range(width)
+        ],
+        axis=-1,
+    )
+    start = (jnp.zeros(rhs.shape[:-1], rhs.dtype),) * (width - 1)
+
+    def substitute(known: tuple[Array, ...], inputs: tuple[Array, Array]):
+        row, value = inputs
+        for d, x in enumerate(known, start=1):
+            value = value - row[..., d] * x
+        value = value / row[..., 0]
+        return (value, *known)[: width - 1], value
+
+    rows, columns = jnp.moveaxis(factor, -2, 0), jnp.moveaxis(beneath, -2, 0)
+    _, forward = lax.scan(substitute, start, (rows, jnp.moveaxis(rhs, -1, 0)))
+    _, solution = lax.scan(substitute, start, (columns, forward), reverse=True)
+    return jnp.moveaxis(solution, 0, -1)
+
+
+def solve(band: Array, rhs: Array) -> Array:
+    """Solves A x = rhs for x [..., n]; NaN where A is not positive definite.
+
+    `band` is [..., n, w + 1], or [n, w + 1] for one matrix and many `rhs` [..., n].
+    """
+    return cholesky_solve(cholesky(band), rhs)
+
+
+def sufficient_ridge(band: Array, ridge: float) -> Array:
+    """The first of ridge, 10 ridge, 100 ridge ... for which A + ridge I can be factored.
+
+    Args:
+      band: [..., n, w + 1].
+      ridge: the value tried first, > 0.
+
+    Returns:
+      Ridge of every matrix of the batch, [...]; after `MAX_RETRIES` failures the last one tried.
+      No gradient flows through the choice.
+    """
+    band = lax.stop_gradient(band)
+
+    def attempt(state):
+        ridges, failed, attempts = state
+        ridges = jnp.where(failed & (attempts > 0), ridges * RIDGE_GROWTH, ridges)
+        factor = cholesky(add_ridge(band, ridges))
+        return ridges, ~jnp.isfinite(factor).all(axis=(-2, -1)), attempts + 1
+
+    def unfinished(state):
+        _, failed, attempts = state
+        return failed.any() & (attempts <= MAX_RETRIES)
+
+    ridges = jnp.full(band.shape[:-2], ridge, band.dtype)
+    untried = jnp.full(band.shape[:-2], True)
+    ridges, _, _ = lax.while_loop(unfinished, attempt, (ridges, untried, 0))
+    return ridges
+
+
+def solve_ridge(band: Array, rhs: Array, ridge: float) -> Array:
+    """Solves (A + ridge I) x = rhs, with 10 times the ridge for each failed factorisation.
+
+    Each matrix of the batch gets its own ridge, so a result does not depend on its neighbours
+    (the released model raises the ridge of the whole batch; one trajectory alone is the same).
+    """
+    return solve(add_ridge(band, sufficient_ridge(band, ridge)), rhs)
