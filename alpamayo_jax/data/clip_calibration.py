@@ -84,7 +84,8 @@ def assign_indices(where: str, calibrations: Mapping[str, Calibration]) -> dict[
         indices[front] = clip_lib.FRONT_WIDE
     for name in unknown:
         if name not in indices:
-            indices[name] = next(i for i in range(len(calibrations) + 1) if i not in indices.values())
+            taken = indices.values()
+            indices[name] = next(i for i in range(len(calibrations)) if i not in taken)
     return indices
 
 

@@ -11,8 +11,8 @@ Fields of meta.json that are read, all optional except `cameras` where there is 
 
     cameras       name -> calibration (`clip_calibration.read_calibration`)
     ground_z      height of the road in the ego frame, metres, 0 or below. Without it: -1.65 where
-                  no camera of the clip has a mounting (`ego_from_camera`), because the ego origin is
-                  then the camera, which on a passenger car is about that high; 0 otherwise
+                  no camera of the clip has a mounting (`ego_from_camera`), because the ego origin
+                  is then the camera, which on a passenger car is about that high; 0 otherwise
     reasoning     list of {"t": seconds, "text": str}, in order of time
     clip_id       default: the folder's name
 """
@@ -91,7 +91,7 @@ def _read_meta(name: str, path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{where}: the file is missing; a clip without metadata has {{}}") from None
+        raise InputError(f"{where}: missing; a clip without metadata has {{}} there") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{where}: is not valid JSON: {error}") from error
     if not isinstance(meta, dict):

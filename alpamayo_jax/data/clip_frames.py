@@ -138,7 +138,7 @@ def _decode(where: str, path: Path) -> np.ndarray:
             image.verify()
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
-            mode, kind, pixels = image.mode, image.format, np.asarray(image)
+            mode, kind, pixels = image.mode, image.format, np.array(image)
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
         raise InputError(f"{where}: the image is unreadable or cut off: {error}") from error

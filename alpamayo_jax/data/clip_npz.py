@@ -31,7 +31,7 @@ def read_ego(clip_id: str, path: Path) -> clip_lib.EgoTrack:
         row = int(np.argmax(gaps)) + 1
         raise InputError(
             f"{where}: t has a gap of {gaps[row - 1]:.3f} s between {t[row - 1]:.3f} s and "
-            f"{t[row]:.3f} s (row {row}); at most {MAX_GAP_S} s is interpolated, split the clip there"
+            f"{t[row]:.3f} s (row {row}); split the clip where {MAX_GAP_S} s are exceeded"
         )
     if not any(name in arrays for name in _GRID):
         return _resample(t, xyz, quat)

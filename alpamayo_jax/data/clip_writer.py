@@ -73,7 +73,7 @@ def _write_frames(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
         for camera in clip.cameras:
             if Path(camera.name).name != camera.name or not camera.name:
                 raise InputError(
-                    f"clip {clip.clip_id!r}: camera name {camera.name!r} cannot be part of a file name"
+                    f"clip {clip.clip_id!r}: camera name {camera.name!r} is no part of a file name"
                 )
             for frame, time in enumerate(camera.times):
                 name = f"frames/{camera.name}_{frame:06d}.jpg"

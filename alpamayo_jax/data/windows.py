@@ -171,7 +171,7 @@ def _nearest_frames(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(frame number, distance in seconds), each [..., num_frames], oldest first, for t0 [...]."""
     if num_frames < 1:
-        raise InputError(f"camera {camera.name!r}: num_frames is {num_frames}, at least 1 is needed")
+        raise InputError(f"camera {camera.name!r}: num_frames is {num_frames}, not 1 or more")
     wanted = np.asarray(t0)[..., None] - FRAME_DT * np.arange(num_frames - 1, -1, -1)
     after = np.clip(np.searchsorted(camera.times, wanted), 0, len(camera.times) - 1)
     before = np.maximum(after - 1, 0)

@@ -1,0 +1,75 @@
+"""Joins training batches that were made one by one."""
+
+from typing import Sequence
+
+import chex
+import jax
+import numpy as np
+
+from alpamayo_jax.config import ModelConfig
+from alpamayo_jax.types import ModelInputs, TrainBatch
+
+# Values of the padding.
+_TOKENS = {"attention_mask": False, "position_ids": 1, "image_index": -1}
+_IMAGES = {"pixel_values": 0.0, "image_grid": 0, "camera_index": -1, "frame_time": 0.0}
+
+
+def concatenate(batches: Sequence[TrainBatch], config: ModelConfig) -> TrainBatch:
+    """Rows of several batches as one, equal to what the processor makes of all rows at once.
+
+    Shorter rows are padded on the left, absent images and patches are zeros at the end.
+
+    Args:
+      batches: host batches, B_i rows of T_i tokens and I_i images of P_i patches.
+      config: gives the pad token and how many patches make one image token.
+
+    Returns:
+      The batch of sum B_i rows, max T_i tokens, max I_i images, max P_i patches.
+    """
+    inputs = [batch.inputs for batch in batches]
+    for one in inputs:
+        chex.assert_rank([one.input_ids, one.position_ids, one.pixel_values], [2, 3, 4])
+    length = max(one.input_ids.shape[1] for one in inputs)
+    images = max(one.pixel_values.shape[1] for one in inputs)
+    patches = max(one.pixel_values.shape[2] for one in inputs)
+    rows = [_padded(batch, length, images, patches, config) for batch in batches]
+    # `position_ids` is the one array whose batch axis is not the first.
+    positions = np.concatenate([row.inputs.position_ids for row in rows], 1)
+    rest = [row.replace(inputs=row.inputs.replace(position_ids=None)) for row in rows]
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 0), *rest)
+    return joined.replace(inputs=joined.inputs.replace(position_ids=positions))
+
+
+def _padded(
+    batch: TrainBatch, length: int, images: int, patches: int, config: ModelConfig
+) -> TrainBatch:
+    inputs: ModelInputs = batch.inputs
+    shift = length - inputs.input_ids.shape[1]
+    unit = config.vision.merge_unit
+    old, new = inputs.pixel_values.shape[2] // unit, patches // unit
+    # Every image takes as many scene tokens as the widest, so a wider one moves those behind it.
+    index = inputs.image_index
+    moved = np.where(index < 0, index, index // old * new + index % old).astype(index.dtype)
+    inputs = inputs.replace(image_index=moved)
+    fields = {
+        name: _pad(getattr(inputs, name), -1, (shift, 0), value)
+        for name, value in {"input_ids": config.text_tokens.pad_token_id, **_TOKENS}.items()
+    }
+    for name, value in _IMAGES.items():
+        array = getattr(inputs, name)
+        fields[name] = _pad(array, 1, (0, images - array.shape[1]), value)
+    pixels = fields["pixel_values"]
+    fields["pixel_values"] = _pad(pixels, 2, (0, patches - pixels.shape[2]), 0.0)
+    # The cache slots of all later tokens move, their positions stay.
+    fields["rope_delta"] = inputs.rope_delta - np.int32(shift)
+    return batch.replace(
+        inputs=inputs.replace(**fields), labels_mask=_pad(batch.labels_mask, -1, (shift, 0), False)
+    )
+
+
+def _pad(array: np.ndarray, axis: int, width: tuple[int, int], value: float) -> np.ndarray:
+    if not any(width):
+        return array
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = width
+    return np.pad(array, widths, constant_values=value)

@@ -1,0 +1,199 @@
+"""Where clips come from, and which of their windows train and which test.
+
+A source is anything with `name`, `__len__` and `clip(i)`; a folder of recorded clips and the
+simulator's procedural clips are two. A window is (number of the clip in its source, t0).
+"""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any, Iterable, Protocol
+
+from alpamayo_jax.clip import Clip
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.data.cache import BoundedCache, with_cached_frames
+from alpamayo_jax.data.clip_folder import find_clips, read_clip
+from alpamayo_jax.data.windows import window_times
+from alpamayo_jax.types import InputError
+
+Window = tuple[int, float]
+Seconds = tuple[float | None, float | None]
+SOURCES = ("clips", "procedural")
+
+
+class ClipSource(Protocol):
+    """A numbered collection of clips; `clip(i)` is the same clip every time."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def clip(self, index: int) -> Clip:
+        """Clip number `index`."""
+
+
+class FolderSource:
+    """Every clip folder at or below a root (`clip_folder.find_clips`), in sorted order.
+
+    Clips are called by their path below the root, which is unique, and are read once, when first
+    asked for.
+    """
+
+    def __init__(self, root: str | Path, cache_mb: int = 0):
+        """Lists the folders.
+
+        Args:
+          root: a folder of clips, or one clip.
+          cache_mb: memory for decoded frames, in MiB; 0 keeps none.
+
+        Raises:
+          InputError: no clip there.
+        """
+        self.name = str(root)
+        self.folders = find_clips(root)
+        self._root = Path(root)
+        self._cache = BoundedCache(cache_mb * 2**20) if cache_mb else None
+        self._clips: dict[int, Clip] = {}
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def clip(self, index: int) -> Clip:
+        """Clip number `index`; raises `InputError` where it is defective."""
+        if index not in self._clips:
+            folder = self.folders[index]
+            name = folder.relative_to(self._root).as_posix()
+            clip = read_clip(folder, folder.resolve().name if name == "." else name)
+            self._clips[index] = with_cached_frames(clip, self._cache) if self._cache else clip
+        return self._clips[index]
+
+
+def make_source(name: str, **options: Any) -> ClipSource:
+    """The source called `name`: "clips" (`FolderSource`) or "procedural" (`ProceduralSource`).
+
+    Raises:
+      ConfigError: an unknown source, or options that it does not have or lacks.
+      InputError: the source's own complaints.
+    """
+    if name == "clips":
+        kind = FolderSource
+    elif name == "procedural":
+        # The simulator is loaded only where it is the source.
+        from alpamayo_jax.sim.source import ProceduralSource as kind
+    else:
+        raise ConfigError(f"data.source {name!r} is unknown; known: {', '.join(SOURCES)}")
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise ConfigError(
+            f"data source {name!r}: {error}; it takes {', '.join(signature.parameters)}"
+        ) from None
+    return kind(**options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Windows that train and windows that test; no step of a drive is in both."""
+
+    train: tuple[Window, ...]
+    test: tuple[Window, ...]
+
+
+def list_windows(
+    source: ClipSource, clips: Iterable[int] | None = None, **selection: Any
+) -> tuple[Window, ...]:
+    """The windows of a source, clip by clip.
+
+    Args:
+      source: the clips.
+      clips: numbers of the clips to use; None: all.
+      **selection: stride_s, start_s, end_s, need_images, num_frames, cameras of
+        `windows.window_times`.
+
+    Raises:
+      InputError: a clip is defective or too short, or no clip has a window.
+    """
+    numbers = list(range(len(source)) if clips is None else clips)
+    found = tuple(
+        (number, t0) for number in numbers for t0 in window_times(source.clip(number), **selection)
+    )
+    if not found:
+        chosen = ", ".join(f"{key}={value}" for key, value in selection.items()) or "no conditions"
+        raise InputError(
+            f"source {source.name}: no window in {len(numbers)} clip(s) with {chosen}; "
+            f"change the range or give clips that cover it"
+        )
+    return found
+
+
+def split_by_time(
+    source: ClipSource,
+    train_seconds: Seconds,
+    test_seconds: Seconds,
+    train_stride_s: float = 0.1,
+    test_stride_s: float = 0.5,
+    **selection: Any,
+) -> Split:
+    """Trains on one stretch of every clip and tests on another.
+
+    Args:
+      source: the clips.
+      train_seconds: (first, last) on each clip's clock, None for the end of the clip; a window lies
+        inside with its 1.6 s before t0 and 6.4 s after.
+      test_seconds: the same; must not overlap.
+      train_stride_s: between windows that train.
+      test_stride_s: between windows that test.
+      **selection: need_images, num_frames, cameras of `windows.window_times`.
+
+    Raises:
+      ConfigError: a range is empty, or the two overlap.
+      InputError: no window in a range, or a defective clip.
+    """
+    ranges = []
+    for name, (first, last) in (("train_seconds", train_seconds), ("test_seconds", test_seconds)):
+        low = float("-inf") if first is None else first
+        high = float("inf") if last is None else last
+        if not low < high:
+            raise ConfigError(f"data.{name} ({first}, {last}) is empty")
+        ranges.append((low, high))
+    (train_low, train_high), (test_low, test_high) = ranges
+    if train_low < test_high and test_low < train_high:
+        raise ConfigError(
+            f"data.train_seconds {train_seconds} and data.test_seconds {test_seconds} overlap"
+        )
+    return Split(
+        train=_range(source, train_seconds, stride_s=train_stride_s, **selection),
+        test=_range(source, test_seconds, stride_s=test_stride_s, **selection),
+    )
+
+
+def split_by_clip(
+    source: ClipSource,
+    num_test: int,
+    train_stride_s: float = 0.1,
+    test_stride_s: float = 0.5,
+    **selection: Any,
+) -> Split:
+    """Trains on the first clips of a source and tests on its last `num_test`.
+
+    Raises:
+      ConfigError: one of the two has no clip.
+      InputError: no window, or a defective clip.
+    """
+    if not 0 < num_test < len(source):
+        raise ConfigError(
+            f"data.num_test {num_test} must leave clips for both: source {source.name} has "
+            f"{len(source)}"
+        )
+    first_test = len(source) - num_test
+    return Split(
+        train=list_windows(source, range(first_test), stride_s=train_stride_s, **selection),
+        test=list_windows(
+            source, range(first_test, len(source)), stride_s=test_stride_s, **selection
+        ),
+    )
+
+
+def _range(source: ClipSource, seconds: Seconds, **selection: Any) -> tuple[Window, ...]:
+    return list_windows(source, start_s=seconds[0], end_s=seconds[1], **selection)
