@@ -196,3 +196,41 @@ class Trajectory:
 
     xyz: Array
     rot: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the policy says and does for one observation, K samples; NumPy on the host.
+
+    Attributes:
+      xyz: float32 [K, W, 3] metres, ego frame at t0.
+      rot: float32 [K, W, 3, 3].
+      actions: float32 [K, W, 2], normalised acceleration and curvature.
+      reasoning: K Chain-of-Causation texts, "" where the model wrote none.
+      meta_action: K meta-action texts, "" where the model wrote none.
+      token_ids: int32 [K, N], everything generated, padded.
+      token_logprobs: float32 [K, N] at temperature 1, 0 on padding.
+      reasoning_logprob: float32 [K], their sum.
+      ended: bool [K], whether the end-of-thought token was written by the model or forced.
+      trajectory_logprob: float32 [K], log-probability of the discretised actions under the language
+        model's trajectory tokens, or None when not asked for.
+    """
+
+    xyz: np.ndarray
+    rot: np.ndarray
+    actions: np.ndarray
+    reasoning: tuple[str, ...]
+    meta_action: tuple[str, ...]
+    token_ids: np.ndarray
+    token_logprobs: np.ndarray
+    reasoning_logprob: np.ndarray
+    ended: np.ndarray
+    trajectory_logprob: np.ndarray | None = None
+
+    @property
+    def most_likely(self) -> int:
+        """Index of the sample with the highest log-probability, trajectory included if known."""
+        score = self.reasoning_logprob
+        if self.trajectory_logprob is not None:
+            score = score + self.trajectory_logprob
+        return int(np.argmax(score))

@@ -16,7 +16,7 @@ def top_p(logits: Array, p: float) -> Array:
     """Keeps the smallest set of most likely ids whose probability reaches p; the rest become -inf.
 
     As in the release, ids are dropped from the least likely up while the mass dropped stays at or
-    under 1 - p; the most likely id always stays.
+    under 1 - p; the most likely id always stays. Ids tied with the last one kept stay too.
 
     Args:
       logits: float32 [..., V].
@@ -24,14 +24,11 @@ def top_p(logits: Array, p: float) -> Array:
     """
     if p >= 1.0:
         return logits
-    order = jnp.argsort(logits, axis=-1)
-    ascending = jnp.take_along_axis(logits, order, axis=-1)
+    ascending = jnp.sort(logits, axis=-1)
     cumulative = jnp.cumsum(jax.nn.softmax(ascending, axis=-1), axis=-1)
-    drop_sorted = (cumulative <= 1.0 - p).at[..., -1].set(False)
-    drop = jnp.put_along_axis(
-        jnp.zeros_like(drop_sorted), order, drop_sorted, axis=-1, inplace=False
-    )
-    return jnp.where(drop, -jnp.inf, logits)
+    kept = (cumulative > 1.0 - p).at[..., -1].set(True)
+    lowest = jnp.min(jnp.where(kept, ascending, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where(logits < lowest, -jnp.inf, logits)
 
 
 def warp(logits: Array, *, temperature: float, p: float) -> Array:

@@ -77,4 +77,8 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     """Rotates x [..., T, N, H] by tables [..., T, H]; the first half of H pairs with the second."""
     cos, sin = cos[..., None, :], sin[..., None, :]
     first, second = jnp.split(x, 2, axis=-1)
-    return x * cos + jnp.concatenate([-second, first], axis=-1) * sin
+    turned = jnp.concatenate([-second, first], axis=-1) * sin
+    # Of two products in a sum a compiler may fuse either one into a multiply-add, and its choice
+    # changes the last bit between a scan over layers and its unrolled twin. The selection (which
+    # never selects) leaves it only one.
+    return x * cos + jnp.where(jnp.isnan(sin), 0, turned)

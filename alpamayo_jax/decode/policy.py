@@ -1,0 +1,87 @@
+"""A policy: configuration, parameters and tokenizer, as one checkpoint directory holds them."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import tempfile
+from typing import Any, Callable, Mapping
+
+import jax
+
+from alpamayo_jax import convert
+from alpamayo_jax.config import ModelConfig
+from alpamayo_jax.models.init import init_params
+from alpamayo_jax.tokens.processor import Processor
+from alpamayo_jax.tokens.tokenizer import Tokenizer, tiny_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Everything that turns observations into trajectories.
+
+    Attributes:
+      config: sizes and constants.
+      params: nested dict of arrays.
+      tokenizer: text to ids and back.
+      raw: config.json as it was read, whose unknown fields are kept when saving; None for a policy
+        made here.
+    """
+
+    config: ModelConfig
+    params: dict
+    tokenizer: Tokenizer
+    raw: Mapping[str, Any] | None = None
+
+    @functools.cached_property
+    def processor(self) -> Processor:
+        """Builds this policy's inputs."""
+        return Processor(self.config, self.tokenizer)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes a checkpoint directory that `load_policy` and the PyTorch release read.
+
+        Raises:
+          InputError: the directory holds something that is not a checkpoint.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save(folder)
+            files = {path.name: path for path in pathlib.Path(folder).iterdir()}
+            convert.save_checkpoint(
+                directory, self.config, self.params, raw=self.raw, extra_files=files
+            )
+
+
+def new_policy(config: ModelConfig, rng: jax.Array, tokenizer: Tokenizer | None = None) -> Policy:
+    """A policy with random parameters; without a tokenizer, the small one of preset `tiny`."""
+    tokenizer = tokenizer or tiny_tokenizer(config)
+    return Policy(config=config, params=init_params(config, rng), tokenizer=tokenizer)
+
+
+def load_policy(
+    directory: str | os.PathLike,
+    *,
+    shardings: Mapping | None = None,
+    dtype: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Policy:
+    """Loads a checkpoint directory: released, or written by `Policy.save`.
+
+    Args:
+      directory: config.json, safetensors and tokenizer files.
+      shardings: a sharding per parameter, to load straight onto a mesh; None uses one device.
+      dtype: type of the parameters; None keeps the checkpoint's.
+      progress: called with (bytes read, bytes in all).
+
+    Raises:
+      InputError: a file is missing, damaged, or of another model; the message names it.
+    """
+    config, raw = convert.read_config(directory)
+    return Policy(
+        config=config,
+        params=convert.load_params(
+            directory, config, shardings=shardings, dtype=dtype, progress=progress
+        ),
+        tokenizer=Tokenizer.from_directory(directory, config),
+        raw=raw,
+    )
