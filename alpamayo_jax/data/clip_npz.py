@@ -102,7 +102,7 @@ def _load(clip_id: str, path: Path) -> tuple[dict[str, np.ndarray], str]:
         raise InputError(f"{where}: the file is missing")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}, where
+            return {name: np.asarray(archive[name]) for name in archive.files}, where
     # A damaged archive fails in zipfile, zlib, struct or numpy, each with its own exception.
     except Exception as error:
         raise InputError(
