@@ -40,14 +40,14 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
       scale: multiplies the scores.
 
     Returns:
-      [..., T, N, H] in the dtype of q; softmax is float32.
+      [..., T, N, H] in the dtype of q; softmax is float32. A query that may look nowhere gets 0.
     """
     *lead, num_queries, num_heads, head_dim = q.shape
     num_kv_heads = segments[0].k.shape[-3]
     q = q.reshape(*lead, num_queries, num_kv_heads, num_heads // num_kv_heads, head_dim)
     precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
 
-    scores = []
+    scores, visible = [], False
     for segment in segments:
         score = jnp.einsum(
             _equation("{q}tgrh,{k}gsh->{q}grts", q, segment.k),
@@ -61,6 +61,7 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
         if mask.ndim < len(lead) + 2:
             mask = jnp.expand_dims(mask, 1)
         mask = mask[..., None, None, :, :]
+        visible = visible | mask.any(-1)
         scores.append(jnp.where(mask, score * scale, jnp.finfo(jnp.float32).min))
     weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
 
@@ -77,6 +78,8 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
             preferred_element_type=jnp.float32,
         )
         start += size
+    # visible is [..., 1, 1, T]; its T goes before the heads.
+    out = jnp.where(jnp.moveaxis(visible, -1, -3)[..., None], out, 0.0)
     return out.astype(q.dtype).reshape(*lead, num_queries, num_heads, head_dim)
 
 

@@ -36,9 +36,8 @@ def load(directory) -> tuple[ModelConfig, dict]:
     return config, convert.load_params(directory, config)
 
 
-def batch_inputs(arrays, config: ModelConfig, ids, mask, pixels, grid, xyz, rot) -> ModelInputs:
+def batch_inputs(config: ModelConfig, ids, mask, pixels, grid, xyz, rot) -> ModelInputs:
     """Recorded flat patches and grids as `ModelInputs`: every row has the same images."""
-    del arrays
     ids, mask = np.asarray(ids), np.asarray(mask) > 0
     rows = ids.shape[0]
     grid = np.asarray(grid)[:, 1:]
@@ -77,7 +76,6 @@ def checks(reference: Reference) -> list[Check]:
     arrays = reference.arrays("model.npz")
     config, params = load(reference.path(CHECKPOINT))
     inputs = batch_inputs(
-        arrays,
         config,
         arrays["input_ids_raw"],
         arrays["attention_mask"],
@@ -101,7 +99,7 @@ def checks(reference: Reference) -> list[Check]:
         if f"{case}:input_ids" in arrays:
             names = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")
             names += ("ego_history_xyz", "ego_history_rot")
-            case_inputs = batch_inputs(arrays, config, *(arrays[f"{case}:{n}"] for n in names))
+            case_inputs = batch_inputs(config, *(arrays[f"{case}:{n}"] for n in names))
             case_prefix = jax.jit(prefill, static_argnums=2)(params, case_inputs, config)
         found += _case(case, reference, config, params, case_inputs, case_prefix)
     return found + _action_projection(arrays, config, params) + _warp(arrays, config)
