@@ -1,0 +1,68 @@
+"""What every script in experiments/ starts with: flags, logging, compilation cache, clear errors.
+
+    if __name__ == "__main__":
+        cli.run(main)
+"""
+
+import logging as std_logging
+import os
+import pathlib
+import sys
+from typing import Callable, Sequence
+
+from absl import app, flags, logging
+import jax
+
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.types import InputError
+
+BAD_INPUT = 2  # exit code of a refused flag, input or configuration
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, unless JAX_COMPILATION_CACHE_DIR already says where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(home) / "alpamayo_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _refuse(message: object) -> None:
+    """Ends the process with one sentence."""
+    sentence = " ".join(str(message).split())
+    print(f"{pathlib.Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(list(argv))
+    except (flags.Error, InputError, ConfigError) as error:
+        _refuse(f"{error} (--help lists the flags)")
+    except SystemExit:  # a help flag; absl calls that a failure
+        sys.exit(0)
+    if len(rest) > 1:
+        _refuse(f"unexpected argument {rest[1]!r}; every option is a --flag=value")
+    return rest
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Parses flags, sets up logging and JAX, and runs `main(argv)`; ends the process.
+
+    The exit code is what `main` returns (None is 0). `InputError` and `ConfigError`, and bad flags,
+    become one sentence on stderr and exit code 2; `--help` prints the script's docstring and flags.
+    """
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.INFO)
+        std_logging.getLogger("jax").setLevel(std_logging.WARNING)
+        use_compilation_cache()
+        try:
+            return main(argv)
+        except (InputError, ConfigError) as error:
+            _refuse(error)
+
+    app.run(guarded, flags_parser=_parse)
