@@ -1,9 +1,9 @@
 """From a camera image to the patches that the vision tower reads (Qwen3-VL processor).
 
-The resize is the antialiased bicubic (a = -0.5) of torchvision, width first, then height. On uint8 it
-works in int16 fixed point and rounds to uint8 after each pass, as inference of the release does; on
-floats nothing is rounded or clipped, as its training does. Both passes are narrow matrix products:
-an output pixel depends on few input pixels, so the weight matrix is cut into blocks.
+The resize is the antialiased bicubic (a = -0.5) of torchvision, width first, then height. On uint8
+it works in int16 fixed point and rounds to uint8 after each pass, as inference of the release does;
+on floats nothing is rounded or clipped, as its training does. Both passes are narrow matrix
+products: an output pixel depends on few input pixels, so the weight matrix is cut into blocks.
 """
 
 import dataclasses
@@ -16,7 +16,10 @@ from alpamayo_jax.config import PromptConfig, VisionConfig
 from alpamayo_jax.types import InputError
 
 _MAX_ASPECT_RATIO = 200  # beyond this the released processor refuses an image
-_BLOCK = 32  # output pixels per matrix product
+_BLOCK = 16  # output pixels per matrix product
+# Multiplications per matrix product. OpenBLAS runs products of this size on the calling thread; with
+# more threads than free cores (a loader beside the training step) its barriers cost 50 times more.
+_MAX_PRODUCT = 1 << 18
 _ZERO = 128  # uint8 values are centred, so that float32 sums of products stay exact
 
 
@@ -61,7 +64,7 @@ def resize_uint8(image: np.ndarray, height: int, width: int) -> np.ndarray:
         if planes.shape[axis] == size:
             continue
         weights = _fixed_point(planes.shape[axis], size)
-        centred = np.subtract(planes, _ZERO, dtype=weights.dtype)
+        centred = np.subtract(planes, _ZERO, dtype=weights.dtype, order="C")
         total = _apply(centred, weights.blocks, axis).astype(np.int32)
         # Undo the centring and add the half that turns the shift into rounding.
         bias = weights.bias if axis == -1 else weights.bias[:, None]
@@ -84,8 +87,8 @@ def resize_float(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def patchify(planes: np.ndarray, vision: VisionConfig) -> tuple[np.ndarray, tuple[int, int]]:
     """Cuts planes [C, H, W] into patches, rows in merge-block order.
 
-    Rows are ordered (block row, block column, row in block, column in block); a row is the flattened
-    (channel, time, height, width) of one patch, the frame repeated over time.
+    Rows are ordered (block row, block column, row in block, column in block); a row is the
+    flattened (channel, time, height, width) of one patch, the frame repeated over time.
 
     Returns:
       [P, patch_dim] of the dtype of `planes`, and the grid (patches in height, in width).
@@ -215,14 +218,35 @@ def _fixed_point(in_size: int, out_size: int) -> _FixedPoint:
 
 def _apply(planes: np.ndarray, blocks: tuple, axis: int) -> np.ndarray:
     """Products with the blocks along the last (-1) or last but one (-2) axis."""
-    parts = []
-    for low, block in blocks:
+    height, width = planes.shape[-2:]
+    size = sum(block.shape[1] for _, block in blocks)
+    if axis == -1:
+        rows = planes.reshape(-1, width)
+        out = np.empty((len(rows), size), planes.dtype)
+        for start, low, block, step in _pieces(blocks):
+            columns = slice(start, start + block.shape[1])
+            window = slice(low, low + len(block))
+            for r in range(0, len(rows), step):
+                np.matmul(rows[r : r + step, window], block, out=out[r : r + step, columns])
+        return out.reshape(*planes.shape[:-1], size)
+    images = planes.reshape(-1, height, width)
+    out = np.empty((len(images), size, width), planes.dtype)
+    for start, low, block, step in _pieces(blocks):
+        rows = slice(start, start + block.shape[1])
         window = slice(low, low + len(block))
-        if axis == -1:
-            parts.append(planes[..., window] @ block)
-        else:
-            parts.append(block.T @ planes[..., window, :])
-    return np.concatenate(parts, axis=axis)
+        for image, result in zip(images, out):
+            for c in range(0, width, step):
+                columns = slice(c, c + step)
+                np.matmul(block.T, image[window, columns], out=result[rows, columns])
+    return out.reshape(*planes.shape[:-2], size, width)
+
+
+def _pieces(blocks: tuple):
+    """Each block with its first output pixel and how many lines to multiply at once."""
+    start = 0
+    for low, block in blocks:
+        yield start, low, block, max(1, _MAX_PRODUCT // block.size)
+        start += block.shape[1]
 
 
 def _check_planes(image: np.ndarray, dtype: type) -> None:

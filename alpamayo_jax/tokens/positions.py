@@ -17,14 +17,14 @@ def mrope_positions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Position of every token on the time, height and width axes.
 
-    Text counts up on all three axes alike. The tokens of an image that starts at position s stand at
-    (s, s + row, s + column) of its merged grid, and what follows goes on after the largest of them.
+    Text counts up on all three axes alike. The tokens of an image that starts at position s stand
+    at (s, s + row, s + column) of its merged grid, and what follows goes on after the largest.
 
     Args:
       input_ids: int [B, T].
       attention_mask: bool [B, T], False on padding.
-      image_grid: int [B, I, 2], patches in height and width in the order of the prompt; (0, 0) for an
-        absent image.
+      image_grid: int [B, I, 2], patches in height and width in the order of the prompt; (0, 0) for
+        an absent image.
       config: ids and merge size.
 
     Returns:
@@ -66,7 +66,9 @@ def _row_positions(is_image: np.ndarray, grids: np.ndarray, row: int) -> np.ndar
     for index, (count, end) in enumerate(zip(counts, ends)):
         span = where[end - count : end]
         if span[-1] - span[0] != count - 1:
-            raise InputError(f"row {row} of the batch: the tokens of image {index} are not together")
+            raise InputError(
+                f"row {row} of the batch: the tokens of image {index} are not together"
+            )
         steps[span[-1]] = grids[index].max()
     start = np.concatenate([[0], np.cumsum(steps)])[:-1]
     positions = np.tile(start, (3, 1))

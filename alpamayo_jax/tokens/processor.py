@@ -10,7 +10,14 @@ from alpamayo_jax.tokens import images, prompt
 from alpamayo_jax.tokens.labels import label_mask
 from alpamayo_jax.tokens.positions import mrope_positions
 from alpamayo_jax.tokens.tokenizer import Tokenizer
-from alpamayo_jax.types import CameraFrames, InputError, ModelInputs, Observation, Target, TrainBatch
+from alpamayo_jax.types import (
+    CameraFrames,
+    InputError,
+    ModelInputs,
+    Observation,
+    Target,
+    TrainBatch,
+)
 
 BUCKET = 128  # lengths are rounded up to multiples of this, so that few programs are compiled
 MODES = ("drive", "answer")
@@ -52,8 +59,8 @@ class Processor:
           request: what to ask for in mode "drive"; the first decides the prompt's last token.
 
         Raises:
-          InputError: a malformed observation, a question that is missing (or there in mode "drive"),
-            text with special tokens in it, or a row longer than `pad_to`.
+          InputError: a malformed observation, a question that is missing (or there in mode
+            "drive"), text with special tokens in it, or a row longer than `pad_to`.
           ConfigError: unknown mode, request or `pad_to`.
         """
         texts = [self._prompt(o, mode, request) for o in observations]
@@ -216,9 +223,8 @@ class Processor:
                 try:
                     cut, grid = images.image_patches(image, config.vision, config.prompt)
                 except InputError as error:
-                    raise InputError(
-                        f"{_where(observation)}, camera {camera.camera_index}, frame {frame}: {error}"
-                    ) from error
+                    where = f"{_where(observation)}, camera {camera.camera_index}, frame {frame}"
+                    raise InputError(f"{where}: {error}") from error
                 patches.append(cut)
                 grids.append(grid)
                 camera_index.append(camera.camera_index)

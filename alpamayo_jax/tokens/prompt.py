@@ -1,9 +1,9 @@
 """The conversation as text: what the policy is told, asked for, and taught to answer.
 
 An image stands as one `<|image_pad|>` between its start and end tokens; the processor widens it to
-as many tokens as the image has. A conversation is made of components. The user's turn has the images,
-the ego history, a route, and the request; the assistant's turn has what was requested, in order. A
-prompt that asks for generation ends with the start token of the first component requested.
+as many tokens as the image has. A conversation is made of components. The user's turn has the
+images, the ego history, a route, and the request; the assistant's turn has what was requested, in
+order. A prompt for generation ends with the start token of the first component requested.
 """
 
 import re

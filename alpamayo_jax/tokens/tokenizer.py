@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint, extended as the release extends it, and a tiny one built offline."""
+"""The tokenizer of a checkpoint, extended as the release extends it; a tiny one built offline."""
 
 import functools
 import os
@@ -121,8 +121,9 @@ _SENTENCES = """\
 You are a driving assistant that generates safe and accurate actions.
 output the chain-of-thought reasoning of the driving process, then output the future trajectory.
 output meta actions, then output the future trajectory.
-Front left camera: frame 0 Front camera: frame 1 Front right camera: frame 2 Rear left camera: frame 3
-Rear camera: frame 0 Rear right camera: frame 1 Front telephoto camera: frame 2 system user assistant
+Front left camera: frame 0 Front camera: frame 1 Front right camera: frame 2
+Rear left camera: frame 3 Rear camera: frame 0 Rear right camera: frame 1
+Front telephoto camera: frame 2 system user assistant
 Keep lane since the road ahead is clear.
 Keep lane and hold the current speed because the lane ahead is clear.
 Keep distance to the lead vehicle because it is slower than the ego vehicle.
@@ -146,7 +147,8 @@ Nudge to the left to pass the parked vehicle on the right.
 Nudge to the right to give room to the oncoming truck.
 Merge into the lane because there is a gap behind the lead vehicle.
 Wait because traffic is standing still, then start when the light turns green.
-Turn left in 40 m. Turn right in 120 m. Continue straight for 300 m. At the roundabout take the exit.
+Turn left in 40 m. Turn right in 120 m. Continue straight for 300 m.
+At the roundabout take the exit.
 What should the ego vehicle do next? Is there a pedestrian ahead? Yes. No. Which light is on?
 gentle acceleration, gentle deceleration, strong deceleration, steer left, steer right, go straight
 """

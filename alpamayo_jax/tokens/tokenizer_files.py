@@ -1,7 +1,7 @@
 """Reads and writes the tokenizer files of a Hugging Face checkpoint directory, offline.
 
-Either one `tokenizer.json`, or the older `vocab.json`, `merges.txt` and `tokenizer_config.json`, from
-which the same byte-level BPE is put together (the Qwen2 rules).
+Either one `tokenizer.json`, or the older `vocab.json`, `merges.txt` and `tokenizer_config.json`,
+from which the same byte-level BPE is put together (the Qwen2 rules).
 """
 
 import json
@@ -31,7 +31,7 @@ _WORD_PATTERN = (
 def byte_level_bpe(
     vocab: Mapping[str, int] | None = None, merges: Iterable[tuple[str, str]] | None = None
 ) -> tokenizers.Tokenizer:
-    """A byte-level BPE with the Qwen2 normaliser, word pattern and decoder; empty without `vocab`."""
+    """Byte-level BPE with the Qwen2 normaliser, word pattern and decoder; empty without `vocab`."""
     model = models.BPE() if vocab is None else models.BPE(vocab=dict(vocab), merges=list(merges))
     backend = tokenizers.Tokenizer(model)
     backend.normalizer = normalizers.NFC()

@@ -111,10 +111,11 @@ def special_token_ids(config: ModelConfig) -> Mapping[str, int]:
             f"history bins do not fit traj_vocab_size {tokens.traj_vocab_size}"
         )
     first = tokens.traj_token_end_idx
-    if first + len(SPECIAL_NAMES) > config.language.vocab_size:
+    end = first + len(SPECIAL_NAMES)
+    if end > config.language.vocab_size:
         raise ConfigError(
             f"language.vocab_size {config.language.vocab_size} is too small: {len(SPECIAL_NAMES)} "
-            f"special tokens start at id {first}, so it must be at least {first + len(SPECIAL_NAMES)}"
+            f"special tokens start at id {first}, so it must be at least {end}"
         )
     ids = {name: getattr(config.text_tokens, field) for name, field in _BASE_FIELDS.items()}
     ids.update({name: first + i for i, name in enumerate(SPECIAL_NAMES)})
