@@ -17,8 +17,8 @@ from alpamayo_jax.types import InputError
 
 _MAX_ASPECT_RATIO = 200  # beyond this the released processor refuses an image
 _BLOCK = 16  # output pixels per matrix product
-# Multiplications per matrix product. OpenBLAS runs products of this size on the calling thread; with
-# more threads than free cores (a loader beside the training step) its barriers cost 50 times more.
+# Multiplications per matrix product. OpenBLAS runs products of this size on the calling thread;
+# with fewer free cores than threads (a loader beside a training step) it is 50 times slower.
 _MAX_PRODUCT = 1 << 18
 _ZERO = 128  # uint8 values are centred, so that float32 sums of products stay exact
 

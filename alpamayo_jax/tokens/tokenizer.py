@@ -92,6 +92,10 @@ class Tokenizer:
         """Writes tokenizer.json and tokenizer_config.json, which `from_directory` reads back."""
         tokenizer_files.write(pathlib.Path(directory), self._backend)
 
+    def files(self) -> dict[str, bytes]:
+        """Name -> content of what `save` writes, e.g. for a checkpoint's `extra_files`."""
+        return tokenizer_files.contents(self._backend)
+
     def _check_ids(self, config: ModelConfig) -> None:
         tokens = config.trajectory_tokens
         expected = {

@@ -101,8 +101,8 @@ def read_backend(folder: pathlib.Path) -> tokenizers.Tokenizer:
     return backend
 
 
-def write(directory: pathlib.Path, backend: tokenizers.Tokenizer) -> None:
-    """Writes tokenizer.json and tokenizer_config.json, each whole or not at all."""
+def contents(backend: tokenizers.Tokenizer) -> dict[str, bytes]:
+    """File name -> content of the files from which `read_backend` makes the same tokenizer."""
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": vocabulary.special("im_end"),
@@ -111,13 +111,18 @@ def write(directory: pathlib.Path, backend: tokenizers.Tokenizer) -> None:
         "clean_up_tokenization_spaces": False,
         "model_max_length": 262_144,
     }
+    return {
+        "tokenizer.json": backend.to_str(pretty=True).encode(),
+        "tokenizer_config.json": (json.dumps(settings, indent=2) + "\n").encode(),
+    }
+
+
+def write(directory: pathlib.Path, backend: tokenizers.Tokenizer) -> None:
+    """Writes the files of `contents`, each whole or not at all."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("tokenizer.json", backend.to_str(pretty=True)),
-        ("tokenizer_config.json", json.dumps(settings, indent=2) + "\n"),
-    ):
+    for name, content in contents(backend).items():
         partial = directory / (name + ".partial")
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, directory / name)
 
 

@@ -56,7 +56,7 @@ def test_round_trip(tiny, text):
 
 
 @hypothesis.given(st.text(alphabet=st.characters(codec="utf-8", max_codepoint=0x2FF)))
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50, deadline=None, database=None)
 def test_round_trip_any_text(text):
     tokenizer = tiny_tokenizer(CONFIG)
     assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -102,6 +102,7 @@ def test_save_load_save(tiny, tmp_path):
     again.save(tmp_path / "b")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / "a" / name).read_bytes() == tiny.files()[name]
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
         "tokenizer.json", "tokenizer_config.json"
     ]
@@ -203,6 +204,27 @@ def test_padding_spelling_of_release_1_5(tiny, tmp_path):
     path.write_text(text)
     loaded = Tokenizer.from_directory(tmp_path, CONFIG)
     assert loaded.token_id("<|meta_action_start|>") == tiny.token_id("<|meta_action_start|>")
+
+
+def test_release_layout(classic_folder):
+    """A stand-in for the released vocabulary: the same number of base tokens, the same order."""
+    settings = json.loads((classic_folder / "tokenizer_config.json").read_text())
+    vocab = json.loads((classic_folder / "vocab.json").read_text())
+    vocab.update({f"\u0120unused{i}": i for i in range(len(vocab), 151_643)})
+    names = ["endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start",
+             "box_end", "quad_start", "quad_end", "vision_start", "vision_end", "vision_pad",
+             "image_pad", "video_pad", *(f"extra_{i}" for i in range(12))]
+    settings["added_tokens_decoder"] = {
+        str(151_643 + i): {"content": vocabulary.special(name), "special": True}
+        for i, name in enumerate(names)
+    }
+    (classic_folder / "vocab.json").write_text(json.dumps(vocab))
+    (classic_folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    loaded = Tokenizer.from_directory(classic_folder, preset("r1_10b"))
+    assert loaded.size == 155_697
+    assert loaded.encode("<i0><i3999><|traj_future_start|><|image_pad|><|answer_end|>") == [
+        151_669, 155_668, 155_681, 151_655, 155_696
+    ]
 
 
 def test_unknown_token_and_id(tiny):
