@@ -122,7 +122,7 @@ class RidgeTest(parameterized.TestCase):
             banded.sufficient_ridge(band, 1e-4), np.full((2, 1), 1e-4, np.float32)
         )
 
-    @parameterized.parameters((0.01, 1e-2), (0.1, 1e-1), (1.5, 1.0))
+    @parameterized.parameters((0.01, 1e-2), (0.1, 1e-1), (1.2, 1.0))
     def test_ridge_grows_tenfold_until_it_suffices(self, delta, want):
         ridge = banded.sufficient_ridge(self.singular(delta), 1e-4)
         np.testing.assert_allclose(ridge, want, rtol=1e-5)
