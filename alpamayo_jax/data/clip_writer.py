@@ -71,7 +71,8 @@ def _write_frames(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
         table = csv.writer(file)
         table.writerow(("camera", "index", "t_s", "file"))
         for camera in clip.cameras:
-            if Path(camera.name).name != camera.name or not camera.name:
+            name = camera.name
+            if not name.isprintable() or set(name) & set("/\\") or name[:1] in ".":
                 raise InputError(
                     f"clip {clip.clip_id!r}: camera name {camera.name!r} is no part of a file name"
                 )

@@ -35,16 +35,14 @@ class ClipSource(Protocol):
 class FolderSource:
     """Every clip folder at or below a root (`clip_folder.find_clips`), in sorted order.
 
-    Clips are called by their path below the root, which is unique, and are read once, when first
-    asked for.
+    Clips are called by their path below the root, which is unique.
     """
 
-    def __init__(self, root: str | Path, cache_mb: int = 0):
+    def __init__(self, root: str | Path):
         """Lists the folders.
 
         Args:
           root: a folder of clips, or one clip.
-          cache_mb: memory for decoded frames, in MiB; 0 keeps none.
 
         Raises:
           InputError: no clip there.
@@ -52,34 +50,65 @@ class FolderSource:
         self.name = str(root)
         self.folders = find_clips(root)
         self._root = Path(root)
-        self._cache = BoundedCache(cache_mb * 2**20) if cache_mb else None
-        self._clips: dict[int, Clip] = {}
 
     def __len__(self) -> int:
         return len(self.folders)
 
     def clip(self, index: int) -> Clip:
-        """Clip number `index`; raises `InputError` where it is defective."""
+        """Reads clip number `index`; raises `InputError` where it is defective."""
+        folder = self.folders[index]
+        name = folder.relative_to(self._root).as_posix()
+        return read_clip(folder, folder.resolve().name if name == "." else name)
+
+
+class KeptSource:
+    """The clips of another source, each read or made once, and their decoded or rendered frames."""
+
+    def __init__(self, source: ClipSource, name: str, cache_mb: int = 0):
+        """Keeps nothing yet.
+
+        Args:
+          source: the clips; their ids are unique.
+          name: of this source, for messages and reports.
+          cache_mb: memory for frames, in MiB per process; 0 keeps none.
+        """
+        self.name = name
+        self._source = source
+        self._frames = BoundedCache(cache_mb * 2**20)
+        self._clips: dict[int, Clip] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def clip(self, index: int) -> Clip:
+        """Clip number `index`."""
         if index not in self._clips:
-            folder = self.folders[index]
-            name = folder.relative_to(self._root).as_posix()
-            clip = read_clip(folder, folder.resolve().name if name == "." else name)
-            self._clips[index] = with_cached_frames(clip, self._cache) if self._cache else clip
+            self._clips[index] = with_cached_frames(self._source.clip(index), self._frames)
         return self._clips[index]
 
+    def __getstate__(self):
+        return self.__dict__ | {"_clips": {}}
 
-def make_source(name: str, **options: Any) -> ClipSource:
+
+def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
     """The source called `name`: "clips" (`FolderSource`) or "procedural" (`ProceduralSource`).
+
+    Args:
+      name: which.
+      cache_mb: memory for decoded or rendered frames, in MiB per process; 0 keeps none.
+      **options: what that source takes.
 
     Raises:
       ConfigError: an unknown source, or options that it does not have or lacks.
       InputError: the source's own complaints.
     """
     if name == "clips":
-        kind = FolderSource
+        kind, label = FolderSource, f"clips in {options.get('root')}"
     elif name == "procedural":
         # The simulator is loaded only where it is the source.
         from alpamayo_jax.sim.source import ProceduralSource as kind
+
+        label = f"procedural clips of seed {options.get('seed')}"
     else:
         raise ConfigError(f"data.source {name!r} is unknown; known: {', '.join(SOURCES)}")
     signature = inspect.signature(kind)
@@ -89,7 +118,7 @@ def make_source(name: str, **options: Any) -> ClipSource:
         raise ConfigError(
             f"data source {name!r}: {error}; it takes {', '.join(signature.parameters)}"
         ) from None
-    return kind(**options)
+    return KeptSource(kind(**options), label, cache_mb)
 
 
 @dataclasses.dataclass(frozen=True)

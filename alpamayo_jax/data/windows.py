@@ -38,8 +38,7 @@ def window_times(
       stride_s: between one candidate and the next, a multiple of 0.1 s; 8.0 gives disjoint windows.
       start_s, end_s: seconds on the clip's clock that hold the whole of every window, 1.6 s before
         t0 to 6.4 s after; None: the ends of the ego track.
-      need_images: whether each camera must have its frames near t0; None: where the clip has
-        cameras.
+      need_images: whether each camera must have its frames near t0; None: where there is a camera.
       num_frames: frames per camera.
       cameras: indices of the cameras that must have frames; None: all.
 
@@ -64,13 +63,12 @@ def window_times(
     last = t[-1] if end_s is None else min(t[-1], end_s)
     fits = (t - PAST_S >= first - GRID_TOLERANCE) & (t + FUTURE_S <= last + GRID_TOLERANCE)
     times = t[fits][::step]
-    if need_images or (need_images is None and clip.cameras):
-        chosen = _chosen(clip, cameras)
-        if not chosen:
-            raise InputError(f"{where}: images are needed, but the clip has no camera")
-        for camera in chosen:
-            _, error = _nearest_frames(camera, times, num_frames)
-            times = times[(error <= FRAME_TOLERANCE_S).all(-1)]
+    chosen = () if need_images is False else _chosen(clip, cameras)
+    if need_images and not chosen:
+        raise InputError(f"{where}: images are needed, but no camera is chosen or there")
+    for camera in chosen:
+        _, error = _nearest_frames(camera, times, num_frames)
+        times = times[(error <= FRAME_TOLERANCE_S).all(-1)]
     return times.tolist()
 
 

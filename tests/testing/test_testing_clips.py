@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from alpamayo_jax.clip import RELEASE_CAMERAS, FTheta
 from alpamayo_jax.data.clip_folder import read_clip
@@ -43,8 +44,6 @@ def test_seeds_differ_and_repeat():
 def test_the_ego_moves_the_way_it_points():
     clip = small_clip(6.0)
     local_step = np.diff(clip.ego.xyz, axis=0)
-    from scipy.spatial.transform import Rotation
-
     ahead = Rotation.from_quat(clip.ego.quat_wxyz[1:], scalar_first=True).apply([1.0, 0, 0])
     cosine = (local_step * ahead).sum(-1) / np.linalg.norm(local_step, axis=-1)
     assert cosine.min() > 0.999
