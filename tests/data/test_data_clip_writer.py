@@ -17,6 +17,9 @@ def _same_tables(a, b):
         return
     for name, value in vars(a).items():
         other = getattr(b, name)
+        if value is None:
+            assert other is None, name
+            continue
         assert value.dtype == other.dtype, name
         np.testing.assert_array_equal(value, other, err_msg=name)
 

@@ -1,5 +1,6 @@
 """Training batches: order, resuming, workers, caches."""
 
+import jax
 import numpy as np
 import pytest
 from absl.testing import parameterized
@@ -187,6 +188,27 @@ def test_rows_hold_their_window(source):
         i = int(np.argmin(np.abs(clip.ego.t - tenths / 10)))
         expected = np.linalg.norm(clip.ego.xyz[i + 64] - clip.ego.xyz[i])
         assert abs(distance - expected) < 1e-4
+
+
+def test_the_real_processor_gives_the_same_with_and_without_cache(source):
+    lib = pytest.importorskip("alpamayo_jax.tokens.processor")
+    tokenizer = pytest.importorskip("alpamayo_jax.tokens.tokenizer")
+    config = preset("tiny")
+    processor = lib.Processor(config, tokenizer.tiny_tokenizer(config))
+    plain, cached = (
+        iter(
+            training_batches(
+                source, list_windows(source)[:3], processor, batch_size=2, seed=0, num_frames=2,
+                components=("traj_future",), cache_windows=cache,
+            )
+        )
+        for cache in (False, True)
+    )  # fmt: skip
+    for _ in range(3):
+        batch, again = next(plain), next(cached)
+        jax.tree.map(np.testing.assert_array_equal, batch, again)
+        assert batch.inputs.input_ids.shape[0] == 2
+        assert batch.labels_mask.any(-1).all()
 
 
 def test_a_defective_image_stops_with_its_name(tmp_path):
