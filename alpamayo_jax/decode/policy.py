@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
-import tempfile
 from typing import Any, Callable, Mapping
 
 import jax
@@ -44,12 +42,13 @@ class Policy:
         Raises:
           InputError: the directory holds something that is not a checkpoint.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            self.tokenizer.save(folder)
-            files = {path.name: path for path in pathlib.Path(folder).iterdir()}
-            convert.save_checkpoint(
-                directory, self.config, self.params, raw=self.raw, extra_files=files
-            )
+        convert.save_checkpoint(
+            directory,
+            self.config,
+            self.params,
+            raw=self.raw,
+            extra_files=self.tokenizer.files(),
+        )
 
 
 def new_policy(config: ModelConfig, rng: jax.Array, tokenizer: Tokenizer | None = None) -> Policy:

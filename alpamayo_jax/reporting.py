@@ -1,0 +1,131 @@
+"""What a person looks at: pictures of single windows, and the pages of evaluations and runs."""
+
+import os
+import pathlib
+from typing import Mapping, Sequence
+
+import numpy as np
+
+from alpamayo_jax.clip import Clip
+from alpamayo_jax.data.sources import ClipSource
+from alpamayo_jax.evaluate import Evaluation, WindowResult
+from alpamayo_jax.train.loop import History
+from alpamayo_jax.types import Observation, Prediction
+from alpamayo_jax.viz import curves
+from alpamayo_jax.viz.drive import drive_picture, front_camera
+from alpamayo_jax.viz.report import Report
+from alpamayo_jax.viz.scene import scene_at
+
+# Columns of the tables for people; `summary.json` has every metric.
+SHOWN = (
+    "min_ade", "ade_most_likely", "mean_ade", "min_fde", "corner_distance_best_sample",
+    "ade_constant_velocity", "ade_constant_turn_rate",
+)  # fmt: skip
+
+
+def window_picture(
+    path: str | os.PathLike | None,
+    clip: Clip,
+    observation: Observation,
+    prediction: Prediction,
+    future_xyz: np.ndarray | None,
+    title: str = "",
+) -> bytes:
+    """The front camera with the samples, the view from above, and the reasoning, as PNG.
+
+    Args:
+      path: where to write it, or None.
+      clip: the drive, for its lens, road users and map.
+      observation: of the window.
+      prediction: of the window.
+      future_xyz: recorded [W, 3], or None where the clip ends.
+      title: one line.
+    """
+    seen = {camera.camera_index for camera in observation.cameras}
+    camera = front_camera([c for c in clip.cameras if c.index in seen])
+    frame = None
+    if camera is not None:
+        (frames,) = [c for c in observation.cameras if c.camera_index == camera.index]
+        frame = frames.images[-1]
+    return drive_picture(
+        path,
+        frame,
+        camera,
+        prediction.xyz,
+        observation.ego_history_xyz,
+        future_xyz,
+        ground_z=clip.ground_z,
+        reasoning=prediction.reasoning,
+        title=title or f"{clip.clip_id}, t0 = {observation.t0:.1f} s",
+        scene=scene_at(clip, observation.t0),
+    )
+
+
+def spread(results: Sequence[WindowResult], count: int) -> list[WindowResult]:
+    """At most `count` results, evenly spread over the list."""
+    if count >= len(results):
+        return list(results)
+    return [results[(2 * i + 1) * len(results) // (2 * count)] for i in range(count)]
+
+
+def add_evaluation(
+    report: Report, evaluation: Evaluation, source: ClipSource, num_pictures: int
+) -> None:
+    """Sections with the metrics, the error over time, and pictures of some windows."""
+    mean, samples = evaluation.mean(), len(evaluation.results[0].prediction.xyz)
+    windows = len(evaluation.results)
+    report.figures({
+        f"minADE_{samples}, m": mean["min_ade"],
+        "ADE of the most likely sample, m": mean["ade_most_likely"],
+        "ADE, constant velocity, m": mean["ade_constant_velocity"],
+        "ADE, constant turn rate and acceleration, m": mean["ade_constant_turn_rate"],
+    })
+    report.section(
+        "Held-out windows",
+        f"{windows} windows that the policy was not trained on; errors in metres over 6.4 s. "
+        f"minADE_{samples} is the error of the best of {samples} samples; a baseline has one.",
+    )
+    rows = evaluation.rows()
+    report.table([
+        {"clip": r["clip"], "windows": r["windows"], **{n: r[n] for n in SHOWN}} for r in rows
+    ])
+    report.picture(
+        curves.error_over_horizon(evaluation.displacement(), title="Error over the time ahead"),
+        "Mean displacement over the time ahead.",
+    )
+    report.section("Windows, evenly spread over the held-out part")
+    for result in spread(evaluation.results, num_pictures):
+        clip = source.clip(result.window[0])
+        picture = window_picture(
+            None, clip, result.observation, result.prediction, result.target.ego_future_xyz
+        )
+        report.picture(
+            picture,
+            f"{clip.clip_id} at t0 = {result.window[1]:.1f} s: minADE {result.metrics['min_ade']:.2f} "
+            f"m, constant velocity {result.metrics['ade_constant_velocity']:.2f} m.",
+        )
+
+
+def add_training(report: Report, histories: Mapping[str, History]) -> None:
+    """A section with the loss curves of the training stages."""
+    report.section("Training")
+    for name, history in histories.items():
+        series = {
+            key: (history.steps, values)
+            for key, values in history.metrics.items()
+            if key.startswith("loss") and any(values)
+        }
+        report.picture(
+            curves.curves(series, title=f"Stage {name!r}", smooth=3),
+            f"{history.steps[-1]} steps in {history.seconds:.0f} s, "
+            f"{100 * history.data_seconds / history.seconds:.1f} % of it waiting for data.",
+        )
+
+
+def write_evaluation_page(
+    path: str | os.PathLike, evaluation: Evaluation, source: ClipSource, checkpoint: str
+) -> pathlib.Path:
+    """The page of `experiments/evaluate.py`."""
+    report = Report("Open-loop evaluation", f"checkpoint {checkpoint}")
+    add_evaluation(report, evaluation, source, num_pictures=6)
+    return report.write(path)

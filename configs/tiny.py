@@ -1,0 +1,54 @@
+"""The tiny policy: trains, drives and reports within minutes on two CPU cores.
+
+By default it learns from procedural clips with rendered cameras. On recorded clips:
+
+    python experiments/pipeline.py --config=configs/tiny.py --workdir=OUT \\
+        --config.data.source=clips --config.data.root=DIR
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """All knobs of `experiments/pipeline.py`."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.preset = "tiny"
+
+    config.data = data = ml_collections.ConfigDict()
+    data.source = "procedural"  # or "clips": a folder of recorded clips
+    data.root = ""  # of the clips
+    data.num_clips = 32  # procedural: how many are simulated ...
+    data.num_test_clips = 8  # ... and how many of them are held out
+    data.train_seconds = (0.0, 50.0)  # clips: windows that train lie within, on each clip's clock
+    data.test_seconds = (58.0, float("inf"))  # clips: windows that test
+    data.train_stride_s = 0.2
+    data.test_stride_s = 0.5
+    data.num_frames = 2  # per camera, 0.1 s apart, the last at t0
+    data.max_length = 320  # tokens of a conversation; shorter ones are padded
+    data.mirror = True  # also train on every window seen in a mirror
+
+    config.tokens = tokens = ml_collections.ConfigDict()  # stage 1: text and trajectory tokens
+    tokens.steps = 300
+    tokens.mean = "one_mean"  # of the loss; "two_means" as the released stage 1 does
+    tokens.batch_size = 8
+    tokens.learning_rate = 1e-3
+    tokens.warmup_steps = 30
+    tokens.weight_decay = 0.05
+
+    config.expert = expert = ml_collections.ConfigDict()  # the flow, language model frozen
+    expert.steps = 400
+    expert.batch_size = 8
+    expert.noises_per_row = 4
+    expert.learning_rate = 1e-3
+    expert.warmup_steps = 30
+    expert.weight_decay = 0.05
+
+    config.eval = evaluation = ml_collections.ConfigDict()
+    evaluation.num_samples = 6
+    evaluation.batch_size = 8
+    evaluation.max_windows = 0  # 0: all
+    evaluation.max_new_tokens = 48
+    evaluation.temperature = 0.6
+    evaluation.pictures = 6
+    return config

@@ -1,0 +1,88 @@
+"""Trains the tiny policy on driving clips, drives held-out ones, and writes a report.
+
+    python experiments/pipeline.py --config=configs/tiny.py --workdir=OUT
+    python experiments/pipeline.py --config=configs/tiny.py --workdir=OUT \\
+        --config.data.source=clips --config.data.root=DIR
+
+The language model learns reasoning and discrete trajectory tokens, then the action expert learns the
+flow. Writes:
+
+    OUT/report.html   tables, loss curves and pictures
+    OUT/checkpoint/   the policy, as every other script reads it
+    OUT/summary.json  min_ade_6, ade, ade_most_likely, ade_constant_velocity, ade_constant_turn_rate
+                      (metres over 6.4 s, mean over the held-out windows), windows_train,
+                      windows_test, seconds, seconds_training, loss_tokens, loss_expert, and every
+                      other metric of the evaluation
+
+min_ade_6 is the error of the best of 6 samples; with another eval.num_samples the name follows.
+"""
+
+import pathlib
+import time
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from alpamayo_jax import cli, recipe, reporting
+from alpamayo_jax.evaluate import evaluate
+from alpamayo_jax.metrics.tables import text_table, write_summary
+from alpamayo_jax.viz.report import Report
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
+flags.mark_flag_as_required("config")
+
+STAGES = ("tokens", "expert")
+
+
+def main(argv) -> None:
+    del argv
+    begin = time.perf_counter()
+    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+    workdir.mkdir(parents=True, exist_ok=True)
+
+    data = recipe.make_data(config)
+    windows = recipe.test_windows(config, data)
+    logging.info(
+        "%s: %d windows to train on, %d held out",
+        data.source.name, len(data.training_windows), len(windows),
+    )  # fmt: skip
+    policy = recipe.make_policy(config)
+    histories = {}
+    for stage in STAGES:
+        policy, histories[stage] = recipe.train_stage(stage, config, policy, data)
+    policy.save(workdir / "checkpoint")
+
+    evaluation = evaluate(
+        policy,
+        data.source,
+        windows,
+        settings=recipe.sample_settings(config),
+        seed=config.seed,
+        batch_size=config.eval.batch_size,
+        num_frames=config.data.num_frames,
+    )
+    mean = evaluation.mean()
+    summary = {
+        f"min_ade_{config.eval.num_samples}": mean.pop("min_ade"),
+        **mean,
+        "windows_train": len(data.training_windows),
+        "windows_test": len(windows),
+        "seconds_training": sum(h.seconds for h in histories.values()),
+        **{f"loss_{name}": h.metrics["loss"][-1] for name, h in histories.items()},
+    }
+
+    report = Report("A tiny policy, trained and driven", f"source {data.source.name}")
+    reporting.add_evaluation(report, evaluation, data.source, config.eval.pictures)
+    reporting.add_training(report, histories)
+    report.section("Configuration").code(str(config))
+    report.write(workdir / "report.html")
+    summary["seconds"] = time.perf_counter() - begin
+    write_summary(workdir / "summary.json", summary)
+
+    print(text_table([{"metric": name, "value": value} for name, value in summary.items()]))
+    print(f"report: {workdir / 'report.html'}\ncheckpoint: {workdir / 'checkpoint'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
