@@ -15,6 +15,7 @@ from alpamayo_jax.convert.config_fields import (
     VLM_FIELDS,
     VLM_FIXED,
     VLM_TYPE,
+    Field,
 )
 from alpamayo_jax.convert.document import Document, Values
 from alpamayo_jax.presets import preset
@@ -38,7 +39,7 @@ class Backbone:
 
     document: Document
     file: str | None
-    tied: Any = TIED
+    tied: Field = TIED
 
 
 def folder_of(document: Document) -> str | None:
@@ -80,7 +81,12 @@ def read_backbone(document: Document, load: Loader, values: Values) -> None:
         for field in VLM_FIELDS:
             backbone.document.read(field, values)
         _read_tied(backbone, document.path.parent, values)
-        _read_token_ids(backbone.document, load, _folders(document), values)
+        known = _tokenizer_ids(document, load)
+        for field, _ in TEXT_TOKENS:
+            if field.ours in known and not _stated(backbone.document, field):
+                values[field.ours] = known[field.ours]
+            else:
+                backbone.document.read(field, values)
     for folder in _folders(document):
         name = f"{folder}preprocessor_config.json"
         if (data := load(name)) is not None:
@@ -103,13 +109,17 @@ def write_backbone(
         name = document.find("vlm_name_or_path")
         if name in _matching_hub_names(config):
             return {}
-        known = name in tuple(HUB_PRESETS)
-        folder = (not known and folder_of(document)) or OWN_FOLDER
+        folder = None if name in tuple(HUB_PRESETS) else folder_of(document)
+        folder = folder or OWN_FOLDER
         document.put("vlm_name_or_path", folder)
         file = f"{folder}/{CONFIG}"
         backbone = Backbone(Document(document.path.parent / file, _skeleton(config)), file)
-    for field in (*VLM_FIELDS, backbone.tied, *(field for field, _ in TEXT_TOKENS)):
+    for field in (*VLM_FIELDS, backbone.tied):
         backbone.document.write(field, values, explicit)
+    known = _tokenizer_ids(document, load)
+    for field, _ in TEXT_TOKENS:
+        if _stated(backbone.document, field) or known.get(field.ours) != values[field.ours]:
+            backbone.document.write(field, values, explicit)
     return {} if backbone.file is None else {backbone.file: backbone.document.data}
 
 
@@ -165,19 +175,22 @@ def _folders(document: Document) -> list[str]:
 
 
 def _read_tied(backbone: Backbone, directory: pathlib.Path, values: Values) -> None:
-    stated = any(backbone.document.find(place) is not None for place in backbone.tied.places)
-    if not stated and any(directory.glob("*.safetensors")):
+    if not _stated(backbone.document, backbone.tied) and any(directory.glob("*.safetensors")):
         # A tied model is saved without its output projection.
         values[TIED.ours] = "vlm.lm_head.weight" not in tensor_entries(directory)
     else:
         backbone.document.read(backbone.tied, values)
 
 
-def _read_token_ids(backbone: Document, load: Loader, folders: list[str], values: Values) -> None:
-    """Ids from the backbone's config.json; where it has none, from the tokenizer's files."""
+def _stated(document: Document, field: Field) -> bool:
+    return any(document.find(place) is not None for place in field.places)
+
+
+def _tokenizer_ids(document: Document, load: Loader) -> dict[str, int]:
+    """Our field -> id, as far as the tokenizer's settings tell."""
     names: dict[str, str] = {}
     ids: dict[str, int] = {}
-    for folder in folders:
+    for folder in _folders(document):
         settings = load(f"{folder}tokenizer_config.json") or {}
         for key in ("pad_token", "eos_token"):
             token = settings.get(key)
@@ -188,10 +201,5 @@ def _read_token_ids(backbone: Document, load: Loader, folders: list[str], values
         for key, token in added.items() if isinstance(added, Mapping) else ():
             if isinstance(token, Mapping) and key.isdecimal():
                 ids.setdefault(token.get("content"), int(key))
-    for field, token in TEXT_TOKENS:
-        stated = any(backbone.find(place) is not None for place in field.places)
-        found = ids.get(names.get(token, token))
-        if not stated and found is not None:
-            values[field.ours] = found
-        else:
-            backbone.read(field, values)
+    wanted = {field.ours: names.get(token, token) for field, token in TEXT_TOKENS}
+    return {ours: ids[token] for ours, token in wanted.items() if token in ids}

@@ -88,7 +88,7 @@ def _sharded(index: pathlib.Path) -> dict[str, TensorEntry]:
                 problems.append(f"tensor {name} is in {file}, but the index {said}")
             entries[name] = entry
     problems += [
-        f"tensor {name} should be in {file}, but is in no shard"
+        f"tensor {name} should be in {file}, but is in none of the shards"
         for name, file in weight_map.items()
         if name not in entries
     ]
