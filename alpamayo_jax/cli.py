@@ -39,8 +39,16 @@ def _refuse(message: object) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
-    except (flags.Error, InputError, ConfigError) as error:
+        if "config" in flags.FLAGS:
+            getattr(flags.FLAGS.config, "lock", None)  # a file that could not be read raises here
+    except (flags.Error, InputError, ConfigError, OSError) as error:
         _refuse(f"{error} (--help lists the flags)")
+    except (AttributeError, KeyError) as error:  # how ml_collections refuses an unknown key
+        key = str(error).strip("\"'")
+        given = [arg for arg in argv if key in arg.split("=")[0].split(".")[1:]]
+        if not given:
+            raise
+        _refuse(f"{given[0]}: the configuration has no {key!r}")
     except SystemExit:  # a help flag; absl calls that a failure
         sys.exit(0)
     if len(rest) > 1:

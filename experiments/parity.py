@@ -2,17 +2,17 @@
 
     python experiments/parity.py --reference_dir=DIR --workdir=OUT
 
-DIR holds the recorded arrays (action_space.npz, model.npz, tiny_checkpoint/ ...); parts that are absent
-are listed as absent. Prints one line per compared quantity: its error, its tolerance, whether it
-agrees. Writes OUT/summary.json:
+DIR holds the recorded arrays (action_space.npz, model.npz, tiny_checkpoint/ ...); parts that are
+absent are listed as absent. Prints one line per compared quantity: its error, its tolerance, and
+whether it agrees. Writes OUT/summary.json:
 
     passed              true when something was checked and everything agrees
     max_relative_error  per module, the largest error relative to the recorded magnitude
     parameters_10b      parameter count of the 10B preset
     num_checks, failed, absent
 
-The exit code is 0 when everything agrees, 1 when something is off or nothing could be checked, and 2
-when the input is unusable.
+The exit code is 0 when everything agrees, 1 when something is off or nothing could be checked, and
+2 when the input is unusable.
 """
 
 from absl import flags

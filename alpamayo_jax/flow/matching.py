@@ -1,7 +1,7 @@
 """Flow matching: the path from noise to data, when to train on it, and the loss.
 
-Time runs from t = 0 (noise) to t = 1 (data); paper equations 6 to 8. Actions are [..., W, A], a time
-has shape [..., 1, 1], one per action sequence, so that it multiplies them as it is.
+Time runs from t = 0 (noise) to t = 1 (data); paper equations 6 to 8. Actions are [..., W, A], a
+time has shape [..., 1, 1], one per action sequence, so that it multiplies them as it is.
 """
 
 import chex

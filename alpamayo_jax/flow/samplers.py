@@ -1,7 +1,7 @@
 """From noise to actions: Euler integration of a velocity field, and guidance.
 
-A sampler sees only `velocity(x, t)`: x is float32 [..., W, A], t float32 [..., 1, 1], one equal time
-per sequence; it returns [..., W, A]. The state stays float32 whatever the network computes in.
+A sampler sees only `velocity(x, t)`: x is float32 [..., W, A], t float32 [..., 1, 1], the same time
+for every sequence; it returns [..., W, A]. The state stays float32 whatever the network's type.
 """
 
 from typing import Callable

@@ -89,11 +89,11 @@ def constant_turn_rate_and_acceleration(
 ) -> Trajectory:
     """On with the present acceleration and yaw rate; braking ends at a standstill.
 
-    A speed that would fall below zero stays there, and the vehicle then no longer turns; one that is
-    below zero already does not fall further. Arguments and result are those of `constant_velocity`.
+    A speed that would fall below zero stays there, and the vehicle then no longer turns; one that
+    is below zero already does not fall further. Arguments and result: as `constant_velocity`.
     """
     state = estimate_motion(history_xyz, history_rot, cfg.dt)
-    # A vehicle that has just stopped shows a strong deceleration and, by jitter, a speed below zero.
+    # A vehicle that has just stopped shows a strong deceleration and, by jitter, a speed below 0.
     accel = jnp.where(state.speed > 0, state.accel, jnp.maximum(state.accel, 0.0))
     return _drive(history_xyz, history_rot, state.speed, accel, state.yaw_rate, cfg)
 

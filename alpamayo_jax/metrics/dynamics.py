@@ -69,7 +69,7 @@ def derivative(values: Array, dt: float = 0.1) -> Array:
 
 
 def _per_second(steps: Array, dt: float) -> Array:
-    return jnp.concatenate([steps, steps[..., -1:]], axis=-1) / dt
+    return jnp.concatenate([steps, steps[..., -1:]], axis=-1) * (1.0 / dt)
 
 
 def dynamics(xyz: Array, rot: Array, dt: float = 0.1) -> Dynamics:

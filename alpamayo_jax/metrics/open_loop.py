@@ -3,8 +3,8 @@
 Predictions are `pred_xyz` [..., N, K, W, 3] and `pred_rot` [..., N, K, W, 3, 3]: N independent sets
 of K samples with W waypoints; the recorded future is `gt_xyz` [..., W, 3], `gt_rot` [..., W, 3, 3].
 All in one frame, metres. `released_metrics` are the released model's definitions to the letter
-(paper section 6.1); two of them flatter or surprise, so the plain ones stand beside them under their
-own names in `further_metrics`.
+(paper section 6.1); two of them flatter or surprise, so the plain ones stand beside them under
+their own names in `further_metrics`.
 """
 
 import chex
@@ -115,7 +115,7 @@ def corner_displacement(pred_xyz: Array, pred_rot: Array, gt_xyz: Array, gt_rot:
 
 
 def corner_distance(pred_xyz: Array, pred_rot: Array, gt_xyz: Array, gt_rot: Array) -> Array:
-    """The released corner distance, [..., N]: the nearest sample *per waypoint and corner*, averaged.
+    """The released corner distance, [..., N]: nearest sample *per waypoint and corner*, averaged.
 
     It mixes samples within one trajectory, so it is never above that of the best sample.
     """
@@ -160,8 +160,9 @@ def further_metrics(
 ) -> dict[str, Array]:
     """What the released metrics leave out, each [...].
 
-    mean_ade: over all samples. fde: final displacement of the first sample; min_fde: of the nearest.
-    miss_rate: share of sets with min_fde above 2 m. corner_distance_best_sample: see above.
+    mean_ade: over all samples. fde: final displacement of the first sample; min_fde: of the one
+    nearest at the end. miss_rate: share of sets with min_fde above 2 m.
+    corner_distance_best_sample: see there.
     With `log_probs` [..., N, K] also ade_most_likely and fde_most_likely.
     """
     distance = displacement(pred_xyz, gt_xyz)

@@ -1,7 +1,7 @@
 """Results as text, Markdown and HTML tables, and as `summary.json`.
 
-A table is a list of rows, each a dict from column name to value; columns appear in the order in which
-the rows first name them, and a value that is missing or None prints as "-".
+A table is a list of rows, each a dict from column name to value; columns appear in the order in
+which the rows first name them, and a value that is missing or None prints as "-".
 """
 
 import html
@@ -127,8 +127,8 @@ def _plain(value: Any, where: str) -> Any:
 def write_summary(path: str | os.PathLike, summary: Mapping[str, Any]) -> None:
     """Writes `summary` as JSON so that `path` always holds a whole file, the old or the new.
 
-    NumPy and JAX values become plain numbers and lists; NaN and infinity become null. Missing parent
-    folders are made.
+    NumPy and JAX values become plain numbers and lists; NaN and infinity become null. Missing
+    parent folders are made.
 
     Raises:
       TypeError: a key is not a string or a value has no JSON form; the old file is kept.

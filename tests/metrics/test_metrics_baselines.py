@@ -26,7 +26,9 @@ def _arc(speed, accel, yaw_rate, first=-15, last=64, batch=()):
 
 
 class MotionTest(parameterized.TestCase):
-    @parameterized.parameters((8.0, 0.0, 0.0), (8.0, 1.0, 0.2), (12.0, -2.0, -0.3), (-2.0, 0.0, 0.1))
+    @parameterized.parameters(
+        (8.0, 0.0, 0.0), (8.0, 1.0, 0.2), (12.0, -2.0, -0.3), (-2.0, 0.0, 0.1)
+    )
     def test_recovers_an_arc(self, speed, accel, yaw_rate):
         state = baselines.estimate_motion(*_arc(speed, accel, yaw_rate)[:2])
         # The mean of the last three steps is the speed 0.15 s ago.
@@ -92,7 +94,8 @@ class BaselineTest(parameterized.TestCase):
         assert (np.diff(x) >= -1e-6).all()
         length = np.linalg.norm(np.diff(np.asarray(got.xyz), axis=0), axis=-1)
         speed = 4.3  # of 0.15 s ago
-        np.testing.assert_allclose(length.sum() + np.hypot(*got.xyz[0, :2]), speed**2 / 4, atol=0.03)
+        path = length.sum() + np.hypot(*got.xyz[0, :2])
+        np.testing.assert_allclose(path, speed**2 / 4, atol=0.03)
         np.testing.assert_array_equal(length[30:], 0)
         np.testing.assert_allclose(got.rot[40:], got.rot[-1:].repeat(24, 0))
 

@@ -44,7 +44,8 @@ class DynamicsTest(parameterized.TestCase):
         xyz[:, 0] = [0, 1, 3, 4]
         xyz[:, 1] = [0, 0, 0, 1]
         motion = dynamics.dynamics(xyz, _rot([0, 0, np.pi / 2, np.pi / 2]), dt=1.0)
-        # Velocities (1, 0), (2, 0), (1, 1), (1, 1); along the heading 1, 2, 1, 1; across 0, 0, -1, -1.
+        # Velocities (1, 0), (2, 0), (1, 1), (1, 1): 1, 2, 1, 1 along the heading and 0, 0, -1, -1
+        # across it.
         root = np.sqrt(2)
         np.testing.assert_allclose(motion.speed, [1, 2, root, root], atol=1e-6)
         np.testing.assert_allclose(motion.accel, [1, root - 2, 0, 0], atol=1e-6)

@@ -13,6 +13,15 @@ TOKENS = TrajectoryTokenConfig(traj_token_start_idx=100)
 ACTION = ActionSpaceConfig()
 START, END = 4112, 4114
 
+_reward_of = jax.jit(trajectory.trajectory_reward, static_argnums=3)
+
+
+@jax.jit
+def _reward_of_ids(ids, history_xyz, history_rot, gt_xyz):
+    return trajectory.reward_from_ids(
+        ids, history_xyz, history_rot, gt_xyz, TOKENS, ACTION, START, END
+    )
+
 
 def _straight(speed=8.0, batch=(), offset=0.0):
     """A calm drive and its rotations, shifted sideways by `offset` metres."""
@@ -33,7 +42,7 @@ class PlainRewardTest(parameterized.TestCase):
     @parameterized.product(batch=((), (2, 1)), offset=(0.0, 1.5, 2.9))
     def test_falls_with_distance(self, batch, offset):
         gt, _ = _straight(batch=batch)
-        got = jax.jit(trajectory.trajectory_reward)(*_straight(batch=batch, offset=offset), gt)
+        got = _reward_of(*_straight(batch=batch, offset=offset), gt)
         assert got.reward.shape == batch
         np.testing.assert_allclose(got.ade, offset, atol=1e-5)
         np.testing.assert_allclose(got.comfort, 1.0)
@@ -42,21 +51,21 @@ class PlainRewardTest(parameterized.TestCase):
 
     @parameterized.parameters(3.0, 50.0)
     def test_a_far_trajectory_fails(self, offset):
-        got = trajectory.trajectory_reward(*_straight(offset=offset), _straight()[0])
+        got = _reward_of(*_straight(offset=offset), _straight()[0])
         assert got.reward == -1.0
 
     def test_discomfort_costs(self):
         xyz, rot = _straight()
         rough = xyz.copy()
         rough[::2, 0] += 0.3  # jerks forward and back
-        got = trajectory.trajectory_reward(rough, rot, xyz)
+        got = _reward_of(rough, rot, xyz)
         assert got.comfort < 1
         want = -0.4 * got.ade / 3 + 0.1 * (got.comfort - 1)
         np.testing.assert_allclose(got.reward, want, atol=1e-6)
 
     def test_height_does_not_count(self):
         xyz, rot = _straight()
-        got = trajectory.trajectory_reward(xyz + np.float32([0, 0, 5]), rot, xyz)
+        got = _reward_of(xyz + np.float32([0, 0, 5]), rot, xyz)
         np.testing.assert_allclose([got.ade, got.reward], 0, atol=1e-6)
 
     def test_other_shapes_are_refused(self):
@@ -69,7 +78,7 @@ class ReasoningTest(parameterized.TestCase):
     def _reward(self, score, weights=trajectory.WITH_REASONING, offset=0.6):
         score = jnp.asarray(score)
         batch = score.shape
-        return trajectory.trajectory_reward(
+        return _reward_of(
             *_straight(batch=batch, offset=offset), _straight(batch=batch)[0], weights, score
         ).reward
 
@@ -105,8 +114,7 @@ class ReasoningTest(parameterized.TestCase):
 
 class GeneratedTest(parameterized.TestCase):
     def _ids(self, *rows):
-        longest = max(map(len, rows))
-        return np.array([row + [-1] * (longest - len(row)) for row in rows], np.int32)
+        return np.array([row + [-1] * (140 - len(row)) for row in rows], np.int32)
 
     def _good(self):
         # The bin nearest to zero acceleration and curvature, in units of 20 / 2999.
@@ -114,11 +122,9 @@ class GeneratedTest(parameterized.TestCase):
         kappa = round((-ACTION.curvature_mean / ACTION.curvature_std + 10) / 20 * 2999)
         return [7, 9, START] + [100 + accel, 100 + kappa] * 64 + [END]
 
-    def _reward(self, ids, **kwargs):
+    def _reward(self, ids):
         batch = ids.shape[:-1]
-        return trajectory.reward_from_ids(
-            ids, *_history(batch), _straight(batch=batch)[0], TOKENS, ACTION, START, END, **kwargs
-        )
+        return _reward_of_ids(ids, *_history(batch), _straight(batch=batch)[0])
 
     def test_whole_trajectory(self):
         got = self._reward(self._ids(self._good()))
@@ -136,18 +142,16 @@ class GeneratedTest(parameterized.TestCase):
             "no end": good[:-1],
             "no start": good[3:],
         }
-        got = self._reward(self._ids(*rows.values()))
-        np.testing.assert_array_equal(got.malformed, True)
+        got = self._reward(self._ids(*rows.values(), good))
+        np.testing.assert_array_equal(got.malformed, [True] * len(rows) + [False])
         by_name = dict(zip(rows, np.asarray(got.reward)))
         assert by_name["empty"] == -1.0  # bin 0 everywhere: a full brake into reverse
-        whole = self._reward(self._ids(good)).reward[0]
         for name in ("long", "no end", "no start"):
-            np.testing.assert_allclose(by_name[name], whole, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(by_name[name], got.reward[-1], atol=1e-6, err_msg=name)
 
-    def test_jit_and_batch_dimensions(self):
+    def test_batch_dimensions(self):
         ids = self._ids(self._good(), [7, START, END]).reshape(2, 1, -1)
-        run = jax.jit(lambda i: self._reward(i))
-        got = run(ids)
+        got = self._reward(ids)
         assert got.reward.shape == (2, 1)
         np.testing.assert_array_equal(got.malformed, [[False], [True]])
 

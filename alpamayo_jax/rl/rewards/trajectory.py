@@ -1,4 +1,4 @@
-"""Reward of a generated trajectory: nearness to the recorded one, comfort and, optionally, reasoning.
+"""Reward of a generated trajectory: nearness to the recorded one, comfort and, if asked, reasoning.
 
 The released model's rules. Where the mean distance stays below `max_ade`,
 

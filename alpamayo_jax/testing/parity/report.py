@@ -104,10 +104,6 @@ def _module(name: str):
     return importlib.import_module(f"alpamayo_jax.testing.parity.{name}")
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
 def run(
     directory: str | pathlib.Path,
     modules: Iterable[str] = MODULES,
@@ -130,6 +126,7 @@ def run(
     # An accelerator's fast matrix products are not what was recorded.
     with jax.default_matmul_precision("highest"):
         for name in progress(tuple(modules)):
+            module = None
             try:
                 module = load(name)
                 if hasattr(module, "parameter_count"):
@@ -140,7 +137,9 @@ def run(
                 else:
                     report.checks += module.checks(reference)
             except Exception as error:  # whatever breaks one part, the others are still reported
-                report.errors[name] = _one_line(error)
+                files = f" (reads {', '.join(module.REQUIRES)})" if module else ""
+                text = " ".join(str(error).split())
+                report.errors[name] = f"{type(error).__name__}: {text}{files}"
     return report
 
 

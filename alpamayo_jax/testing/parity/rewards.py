@@ -3,18 +3,22 @@
 import dataclasses
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from alpamayo_jax.config import ActionSpaceConfig, TrajectoryTokenConfig
+from alpamayo_jax.convert import read_config
 from alpamayo_jax.metrics import dynamics, open_loop
 from alpamayo_jax.rl.rewards import trajectory
 from alpamayo_jax.testing.parity.base import Check, Reference, compare
 from alpamayo_jax.testing.parity.metrics import compare_float32
+from alpamayo_jax.tokens.tokenizer import Tokenizer
 from alpamayo_jax.tokens.trajectory import extract_future
 
 REQUIRES = ("rewards.npz",)
 
+_CHECKPOINT = "tiny_checkpoint"
 _TOLERANCE = 1e-5
 _XYZ_TOLERANCE = 1e-4  # positions decoded from tokens: that of the action space, metres
 
@@ -33,18 +37,18 @@ _DYNAMICS = {
 def checks(reference: Reference) -> list[Check]:
     """Compares with rewards.npz."""
     want = reference.arrays(REQUIRES[0])
-    return _motion(want) + _rewards(want)
+    return _motion(want) + _rewards(want) + _texts(reference, want)
 
 
 def _motion(want) -> list[Check]:
     xyz, rot = jnp.asarray(want["pred_xyz"]), jnp.asarray(want["pred_rot"])
-    motion = dynamics.dynamics(xyz, rot)
+    motion = jax.jit(dynamics.dynamics)(xyz, rot)
     out = []
     for name in want:
         if name.startswith("dyn:"):
             ours = getattr(motion, _DYNAMICS[name.removeprefix("dyn:")])
             out.append(compare("rewards", name, ours, want[name], _TOLERANCE, relative=True))
-    passed = dynamics.comfort_checks(xyz, rot)
+    passed = jax.jit(dynamics.comfort_checks)(xyz, rot)
     keys = [str(key) for key in want["comfort_keys"]]
     bounds = dataclasses.asdict(dynamics.ComfortBounds())
     ours = [bounds[key.removeprefix("comfort/")] for key in keys]
@@ -69,13 +73,17 @@ def _rewards(want) -> list[Check]:
     )
     action = ActionSpaceConfig(n_waypoints=num_ids // 2)
     start, end = (int(i) for i in want["special_start_end_ids"])
-    ids = jnp.asarray(want["reward_ids"], jnp.int32)
-    history = jnp.asarray(want["hist_xyz"]), jnp.asarray(want["hist_rot"])
-    bins, _ = extract_future(ids, tokens, start, end)
-    decoded, _ = trajectory.decode_generated(ids, *history, tokens, action, start, end)
-    got = trajectory.reward_from_ids(
-        ids, *history, jnp.asarray(want["fut_xyz"]), tokens, action, start, end
-    )
+
+    @jax.jit
+    def compute(ids, history_xyz, history_rot, future_xyz):
+        bins, _ = extract_future(ids, tokens, start, end)
+        given = (ids, history_xyz, history_rot)
+        decoded, _ = trajectory.decode_generated(*given, tokens, action, start, end)
+        reward = trajectory.reward_from_ids(*given, future_xyz, tokens, action, start, end)
+        return bins, decoded, reward
+
+    ids = want["reward_ids"].astype(np.int32)
+    bins, decoded, got = compute(ids, want["hist_xyz"], want["hist_rot"], want["fut_xyz"])
     xyz = want["reward_decoded_xyz"]
     out = [
         compare("rewards", "extract_traj_tokens", bins, want["extract_traj_tokens"], 0),
@@ -89,3 +97,13 @@ def _rewards(want) -> list[Check]:
         value = np.asarray(ours[str(name)], np.float64) / scale
         out.append(compare("rewards", f"reward:{name}", value, column / scale, _TOLERANCE))
     return out
+
+
+def _texts(reference: Reference, want) -> list[Check]:
+    """The recorded texts, through the tokenizer of the checkpoint beside them if there is one."""
+    if not reference.has(_CHECKPOINT):
+        return []
+    checkpoint = reference.path(_CHECKPOINT)
+    tokenizer = Tokenizer.from_directory(checkpoint, read_config(checkpoint)[0])
+    ids = trajectory.ids_of_texts([str(text) for text in want["reward_texts"]], tokenizer.encode)
+    return [compare("rewards", "reward_ids of reward_texts", ids, want["reward_ids"], 0)]
