@@ -147,8 +147,9 @@ def trajectory_to_states(
     gain = jnp.concatenate([known, banded.solve(band[..., 1:, :], rhs[..., 1:])], axis=-1)
     v = v0[..., None] + gain
 
-    band = banded.add_ridge(_smoothness(n, 2, cfg.a_lambda, cfg), 1.0)
-    accel = banded.solve_ridge(band, jnp.diff(gain) / dt, cfg.a_ridge)
+    # Positive definite whatever the motion, so its ridge never has to grow.
+    band = banded.add_ridge(_smoothness(n, 2, cfg.a_lambda, cfg), 1.0 + cfg.a_ridge)
+    accel = banded.solve(band, jnp.diff(gain) / dt)
 
     distance = dt * v[..., :-1] + dt**2 / 2 * accel
     band = banded.add(distance[..., None] ** 2, _smoothness(n, 2, cfg.kappa_lambda, cfg))
@@ -179,9 +180,16 @@ def trajectory_to_action(
       return_states: also return the `UnicycleStates`.
     """
     states = trajectory_to_states(history_xyz, history_rot, future_xyz, future_rot, cfg, v0)
-    mean, std = constants(cfg, bf16_constants)
-    actions = (jnp.stack([states.accel, states.kappa], axis=-1) - mean) / std
+    actions = states_to_action(states, cfg, bf16_constants=bf16_constants)
     return (actions, states) if return_states else actions
+
+
+def states_to_action(
+    states: UnicycleStates, cfg: ActionSpaceConfig, *, bf16_constants: bool = False
+) -> Array:
+    """Normalised controls [..., W, 2] of `states`; `bf16_constants` as above."""
+    mean, std = constants(cfg, bf16_constants)
+    return (jnp.stack([states.accel, states.kappa], axis=-1) - mean) / std
 
 
 def _controls(actions: Array, cfg: ActionSpaceConfig, bf16_constants: bool) -> tuple[Array, Array]:

@@ -265,9 +265,17 @@ class BehaviourTest(parameterized.TestCase):
         np.testing.assert_allclose(got.xyz[..., 2], 1.5, atol=1e-6)
 
     def test_jit_changes_nothing(self):
+        history, _ = drive(8.0, 0.5, 0.02)
+        actions = np.random.default_rng(3).normal(size=(64, 2)).astype(np.float32)
+        eager = unicycle.action_to_trajectory(actions, *history, CFG)
+        np.testing.assert_allclose(forward(actions, *history, cfg=CFG).xyz, eager.xyz, atol=2e-5)
+
+    def test_states_and_actions_agree(self):
         history, future = drive(8.0, 0.5, 0.02)
-        eager = unicycle.trajectory_to_action(*history, *future, CFG)
-        np.testing.assert_allclose(inverse(*history, *future, cfg=CFG), eager, atol=1e-4)
+        actions, states = inverse(*history, *future, cfg=CFG, return_states=True)
+        np.testing.assert_allclose(
+            unicycle.states_to_action(states, CFG), actions, atol=1e-6
+        )
 
     @parameterized.product(batch_dims=BATCH_DIMS)
     def test_bounds(self, batch_dims):
