@@ -159,7 +159,7 @@ def unproject(uv: Array, intrinsics: Any) -> tuple[Array, Array]:
 
 
 def pixel_rays(width: int, height: int, intrinsics: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Rays through the centres of all pixels: (float64 [height, width, 3], valid [height, width])."""
+    """Rays through the centres of all pixels: float64 [height, width, 3], valid [height, width]."""
     u, v = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
     return unproject(np.stack([u, v], -1), intrinsics)
 
