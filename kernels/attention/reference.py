@@ -70,17 +70,29 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
     for segment in segments:
         size = segment.k.shape[-2]
         part = jax.lax.slice_in_dim(weights, start, start + size, axis=-1)
-        out = out + jnp.einsum(
-            _equation("{q}grts,{k}gsh->{q}tgrh", q, segment.k),
-            part,
-            segment.v,
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
+        equation = _equation("{q}grts,{k}gsh->{q}tgrh", q, segment.k)
+        out = out + _mix(equation, part, segment.v, precision)
         start += size
     # visible is [..., 1, 1, T]; its T goes before the heads.
     out = jnp.where(jnp.moveaxis(visible, -1, -3)[..., None], out, 0.0)
     return out.astype(q.dtype).reshape(*lead, num_queries, num_heads, head_dim)
+
+
+def _mix(equation: str, weights: Array, values: Array, precision: Any) -> Array:
+    """The product in float32 of operands of any float type."""
+
+    def product(a, b):
+        return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
+
+    if weights.dtype == jnp.float32:
+        return product(weights, values)
+    # XLA for CPUs has no product of narrow operands in this layout with a float32 result.
+    return jax.lax.platform_dependent(
+        weights,
+        values,
+        cpu=lambda a, b: product(a.astype(jnp.float32), b.astype(jnp.float32)),
+        default=product,
+    )
 
 
 def _equation(pattern: str, q: Array, k: Array) -> str:
