@@ -7,6 +7,7 @@ lane follows on its left, shoulders and grass lie outside. World frame: z up, me
 
 import dataclasses
 
+import chex
 import numpy as np
 
 from alpamayo_jax.clip import MapLines
@@ -49,6 +50,7 @@ class Road:
 
     def project(self, xy: np.ndarray, guess: np.ndarray | float, iterations: int = 3):
         """(s [...], d [...]) of points xy [..., 2], by Newton steps from s = `guess`."""
+        chex.assert_axis_dimension(xy, -1, 2)
         s = guess
         for _ in range(iterations + 1):
             centre, heading, kappa = self.pose(s)
@@ -60,6 +62,7 @@ class Road:
 
     def nearest(self, xy: np.ndarray) -> np.ndarray:
         """Distance [...] from points xy [..., 2] to the centre line, to within a sample."""
+        chex.assert_axis_dimension(xy, -1, 2)
         delta = xy[..., None, :] - self.xy[::8]
         return np.sqrt((delta**2).sum(-1).min(-1))
 
@@ -133,6 +136,7 @@ class RoadField:
 
     def lookup(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bilinear (s, d), each of the shape of world coordinates x and y."""
+        chex.assert_equal_shape([x, y])
         rows, columns = self.values.shape[:2]
         u = np.clip((x - np.float32(self.origin[0])) / np.float32(self.cell), 0, columns - 1.001)
         v = np.clip((y - np.float32(self.origin[1])) / np.float32(self.cell), 0, rows - 1.001)

@@ -6,6 +6,7 @@ solids are one flat array, so the cost follows the pixels covered, not the numbe
 
 import dataclasses
 
+import chex
 import numpy as np
 
 from alpamayo_jax.clip import Pinhole
@@ -101,6 +102,7 @@ def draw(
     Returns:
       depth float32 [height, width]: metres along the ray to the nearest solid, inf where none is.
     """
+    chex.assert_shape(image, (3, view.height, view.width))
     depth = np.full(view.height * view.width, np.inf, np.float32)
     solids = solids[np.linalg.norm(solids.centre[:, :2], axis=-1) < reach]
     u0, v0, u1, v1 = _rectangles(view, solids)
