@@ -15,7 +15,6 @@ from alpamayo_jax.viz import style, text
 
 _WIDTH, _HEIGHT = 720, 420
 _LEFT, _RIGHT, _TOP, _FOOT = 92, 28, 62, 66
-_PER_ROW = 3
 # Blue first, neighbours far apart: a plot of one curve should not look like a warning.
 _ORDER = (1, 0, 4, 5, 2, 7, 3, 6)
 
@@ -124,17 +123,17 @@ def histogram(
     Raises:
       InputError: nothing to draw, or values that are not finite.
     """
-    page, axes, colors = _plot(values, title, xlabel, ylabel)
     sets = {name: style.checked(f"values of {name!r}", v, (None,)) for name, v in values.items()}
     for name, numbers in sets.items():
         if not numbers.size:
             raise InputError(f"picture: values of {name!r} are empty")
+    sets = {f"{name} (mean {numbers.mean():.3g})": numbers for name, numbers in sets.items()}
+    page, axes, colors = _plot(sets, title, xlabel, ylabel)
     edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins)
     for (name, numbers), color in zip(sets.items(), colors):
         counts = np.histogram(numbers, edges)[0]
-        label = text.printable(f"{name} (mean {numbers.mean():.3g})")
         axes.stairs(counts, edges, color=color, fill=True, alpha=0.3)
-        axes.stairs(counts, edges, color=color, linewidth=1.8, label=label)
+        axes.stairs(counts, edges, color=color, linewidth=1.8, label=text.printable(name))
         axes.axvline(numbers.mean(), color=color, linestyle="--", linewidth=1.4)
     return _finish(page, axes, path)
 
@@ -144,10 +143,9 @@ def _plot(
 ) -> tuple[style.Page, Axes, list[style.Color]]:
     if not series:
         raise InputError(f"picture {title!r}: there is nothing to draw")
-    rows = -(-len(series) // _PER_ROW)
-    foot = _FOOT + style.LEGEND_ROW * rows
-    page = style.Page(_WIDTH, _HEIGHT + style.LEGEND_ROW * rows)
-    axes = page.axes(_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, page.height - _TOP - foot)
+    legend = style.LEGEND_ROW * -(-len(series) // _per_row(list(series)))
+    page = style.Page(_WIDTH, _HEIGHT + legend)
+    axes = page.axes(_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, page.height - _TOP - _FOOT - legend)
     page.heading(_RIGHT, title, 16.0)
     style.style_axes(axes, xlabel, ylabel)
     axes.margins(x=0.02, y=0.08)
@@ -158,10 +156,15 @@ def _plot(
 
 
 def _finish(page: style.Page, axes: Axes, path: str | os.PathLike | None) -> bytes:
-    handles = axes.get_legend_handles_labels()[0]
-    rows = -(-len(handles) // _PER_ROW)
-    page.legend(_RIGHT, page.height - style.LEGEND_ROW * rows, handles, _PER_ROW)
+    handles, labels = axes.get_legend_handles_labels()
+    per_row = _per_row(labels)
+    rows = -(-len(handles) // per_row)
+    page.legend(_RIGHT, page.height - style.LEGEND_ROW * rows, handles, per_row)
     return page.png(path)
+
+
+def _per_row(labels: Sequence[str]) -> int:
+    return style.legend_columns([text.printable(label) for label in labels], _WIDTH - 2 * _RIGHT)
 
 
 def _running_mean(y: np.ndarray, window: int) -> np.ndarray:

@@ -110,7 +110,7 @@ def _camera_image(
     seen = overlay.project_to_image(camera, samples, ground_z)[1].any()
     if seen or not len(samples):
         return image, ""
-    return image, f"No sample reaches the road that camera {camera.name} sees."
+    return image, f"No sample reaches the road seen by {camera.name}."
 
 
 def _reasoning_lines(

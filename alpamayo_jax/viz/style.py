@@ -4,7 +4,7 @@ import io
 import os
 import pathlib
 import tempfile
-from typing import Any
+from typing import Any, Sequence
 
 import matplotlib
 import numpy as np
@@ -96,7 +96,7 @@ class Page:
             bbox_to_anchor=(x / self.width, 1 - y / self.height),
             ncol=per_row,
             frameon=False,
-            fontsize=12,
+            fontsize=_LEGEND_FONT,
             labelcolor=INK,
             borderpad=0.0,
             borderaxespad=0.0,
@@ -113,6 +113,13 @@ class Page:
 
 
 LEGEND_ROW = 26  # pixels
+_LEGEND_FONT, _LEGEND_MARK = 12.0, 74  # points; pixels of a mark and the space after its label
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many legend entries fit beside each other into `width` pixels, at least 1."""
+    widest = max((text_lib.width(label, _LEGEND_FONT, DPI) for label in labels), default=0.0)
+    return max(1, min(len(labels), int(width / (widest + _LEGEND_MARK))))
 
 
 def style_axes(axes: Axes, xlabel: str = "", ylabel: str = "") -> None:

@@ -6,7 +6,6 @@ import matplotlib.font_manager
 from matplotlib.backends.backend_agg import RendererAgg
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so that pictures are the same everywhere
-_REFERENCE = 200  # points and dots per inch at which characters are measured
 
 
 def printable(text: str) -> str:
@@ -20,7 +19,7 @@ def printable(text: str) -> str:
 
 def width(text: str, size: float, dpi: int, bold: bool = False) -> float:
     """Pixels of one line of `text` at `size` points; kerning, which only narrows, is left out."""
-    return sum(_advance(c, bold) for c in text) * size * dpi
+    return sum(_advance(c, size, dpi, bold) for c in text)
 
 
 def ellipsis(text: str, limit: float, size: float, dpi: int, bold: bool = False) -> str:
@@ -58,25 +57,25 @@ def _fitting(text: str, limit: float, size: float, dpi: int, bold: bool = False)
     """How many leading characters fit into `limit` pixels."""
     used = 0.0
     for i, character in enumerate(text):
-        used += _advance(character, bold) * size * dpi
+        used += _advance(character, size, dpi, bold)
         if used > limit:
             return i
     return len(text)
 
 
 @functools.cache
-def _advance(character: str, bold: bool) -> float:
-    """Width of a character per point and per dot per inch."""
+def _advance(character: str, size: float, dpi: int, bold: bool) -> float:
+    """Pixels from a character to the next; not proportional to the size, because of hinting."""
     properties = matplotlib.font_manager.FontProperties(
-        family=FONT, size=_REFERENCE, weight="bold" if bold else "normal"
+        family=FONT, size=size, weight="bold" if bold else "normal"
     )
-    renderer = RendererAgg(8, 8, _REFERENCE)
+    renderer = RendererAgg(8, 8, dpi)
     # Between two letters, because a space at the end of a line has no width.
     wide, bare = (
         renderer.get_text_width_height_descent(text, properties, ismath=False)[0]
-        for text in (f"x{character}x", "xx")
+        for text in (f"H{character}H", "HH")
     )
-    return (wide - bare) / _REFERENCE**2
+    return wide - bare
 
 
 @functools.cache

@@ -74,6 +74,16 @@ class CurvesTest(parameterized.TestCase):
         self.assertGreater(_count(png, _BLUE), 300)
         self.assertGreater(_count(png, _ORANGE), 300)
 
+    @parameterized.parameters(1, 3, 7, 10)
+    def test_long_names_fit_into_the_legend(self, count):
+        names = [f"constant turn rate and acceleration {i}" for i in range(count)]
+        image = _pixels(curves.error_over_horizon({name: np.arange(9.0) for name in names}))
+        self.assertEqual(image[:, -8:].min(), 255)
+        self.assertEqual(image[-3:].min(), 255)
+
+    def test_a_name_that_matplotlib_would_hide(self):
+        curves.curves({"_private": (_STEPS, _LOSS)})
+
     def test_histogram(self):
         rng = np.random.default_rng(0)
         png = curves.histogram({"a": rng.normal(size=300), "b": [2.0]}, "Errors", "m", bins=10)
