@@ -9,8 +9,8 @@ from alpamayo_jax.testing.parity.base import compare
 from alpamayo_jax.types import InputError
 
 
-def _module(requires=("a.npz",), checks=lambda reference: [], **extra):
-    return types.SimpleNamespace(REQUIRES=requires, checks=checks, **extra)
+def _module(requires=("a.npz",), checks=lambda reference: []):
+    return types.SimpleNamespace(REQUIRES=requires, checks=checks)
 
 
 def _check(name, got, want=1.0, tolerance=1e-3):
@@ -26,7 +26,6 @@ OFF = _module(checks=lambda _: [_check("off", 1.01)])
 NAN = _module(checks=lambda _: [_check("nan", float("nan"))])
 ABSENT = _module(requires=("nowhere.npz",))
 BROKEN = _module(checks=_raise)
-COUNT = _module(requires=("nowhere.json",), parameter_count=lambda: 123)
 
 
 def _run(tmp_path, **modules):
@@ -35,13 +34,15 @@ def _run(tmp_path, **modules):
 
 
 def test_agreement(tmp_path):
-    got = _run(tmp_path, good=GOOD, absent=ABSENT, count=COUNT)
+    got = _run(tmp_path, good=GOOD, absent=ABSENT)
     assert got.passed and not got.failed
     summary = got.summary()
     assert summary["max_relative_error"] == pytest.approx({"good": 1e-4})
-    assert summary["absent"] == ["absent", "count"] and summary["parameters_10b"] == 123
+    assert summary["absent"] == ["absent"] and summary["num_checks"] == 2
+    assert summary["parameters_10b"] == 11_078_526_194
     assert "absent  absent: no nowhere.npz" in got.table()
-    assert got.table().endswith("passed: 2 of 2 quantities agree")
+    verdict = "passed: 2 of 2 quantities agree, 0 modules could not be run, 1 are absent"
+    assert got.table().endswith(verdict)
 
 
 @pytest.mark.parametrize(

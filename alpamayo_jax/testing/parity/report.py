@@ -8,7 +8,9 @@ from typing import Any, Callable, Iterable
 import jax
 import tqdm
 
+from alpamayo_jax.convert import parameter_count
 from alpamayo_jax.metrics.tables import text_table, write_summary
+from alpamayo_jax.presets import preset
 from alpamayo_jax.testing.parity.base import Check, Reference
 
 MODULES = (
@@ -33,13 +35,13 @@ class Report:
       checks: every compared quantity.
       errors: module -> why it could not be run.
       absent: module -> files it needs that the directory lacks.
-      parameters_10b: parameter count of the 10B preset, or None where it could not be computed.
+      parameters_10b: parameter count of the 10B preset.
     """
 
     checks: list[Check] = dataclasses.field(default_factory=list)
     errors: dict[str, str] = dataclasses.field(default_factory=dict)
     absent: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    parameters_10b: int | None = None
+    parameters_10b: int = 0
 
     @property
     def failed(self) -> list[str]:
@@ -85,7 +87,10 @@ class Report:
         verdict = "passed" if self.passed else "FAILED"
         if not self.checks:
             verdict += ", nothing could be checked"
-        lines.append(f"{verdict}: {agree} of {len(self.checks)} quantities agree")
+        lines.append(
+            f"{verdict}: {agree} of {len(self.checks)} quantities agree, {len(self.errors)} modules "
+            f"could not be run, {len(self.absent)} are absent"
+        )
         return "\n".join(lines)
 
     def summary(self) -> dict[str, Any]:
@@ -122,15 +127,13 @@ def run(
       InputError: no such directory.
     """
     reference = Reference(directory)
-    report = Report()
+    report = Report(parameters_10b=parameter_count(preset("r1_10b")))
     # An accelerator's fast matrix products are not what was recorded.
     with jax.default_matmul_precision("highest"):
         for name in progress(tuple(modules)):
             module = None
             try:
                 module = load(name)
-                if hasattr(module, "parameter_count"):
-                    report.parameters_10b = int(module.parameter_count())
                 missing = [file for file in module.REQUIRES if not reference.has(file)]
                 if missing:
                     report.absent[name] = missing
