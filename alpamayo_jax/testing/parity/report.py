@@ -88,8 +88,8 @@ class Report:
         if not self.checks:
             verdict += ", nothing could be checked"
         lines.append(
-            f"{verdict}: {agree} of {len(self.checks)} quantities agree, {len(self.errors)} modules "
-            f"could not be run, {len(self.absent)} are absent"
+            f"{verdict}: {agree} of {len(self.checks)} quantities agree, {len(self.errors)} "
+            f"modules could not be run, {len(self.absent)} are absent"
         )
         return "\n".join(lines)
 
