@@ -18,6 +18,9 @@ from alpamayo_jax.data.sources import ClipSource, Window
 from alpamayo_jax.data.windows import observe, target
 from alpamayo_jax.types import Observation, Target, TrainBatch
 
+# Endless in practice. Grain's own endless repetition overflows with batches of one.
+_EPOCHS = 2**31
+
 
 class BatchProcessor(Protocol):
     """What the pipeline asks of `tokens.processor.Processor`."""
@@ -95,7 +98,7 @@ def training_batches(
         grain.MapDataset.source(mine)
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(_EPOCHS)
         .batch(batch_size, batch_fn=list)
         .map(load)
     )

@@ -24,12 +24,15 @@ class Policy:
       tokenizer: text to ids and back.
       raw: config.json as it was read, whose unknown fields are kept when saving; None for a policy
         made here.
+      files: name -> content of the checkpoint's other small files (backbone and image processor
+        settings), kept when saving.
     """
 
     config: ModelConfig
     params: dict
     tokenizer: Tokenizer
     raw: Mapping[str, Any] | None = None
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def processor(self) -> Processor:
@@ -47,7 +50,7 @@ class Policy:
             self.config,
             self.params,
             raw=self.raw,
-            extra_files=self.tokenizer.files(),
+            extra_files={**self.files, **self.tokenizer.files()},
         )
 
 
@@ -76,6 +79,7 @@ def load_policy(
       InputError: a file is missing, damaged, or of another model; the message names it.
     """
     config, raw = convert.read_config(directory)
+    files = convert.companion_files(directory)
     return Policy(
         config=config,
         params=convert.load_params(
@@ -83,4 +87,5 @@ def load_policy(
         ),
         tokenizer=Tokenizer.from_directory(directory, config),
         raw=raw,
+        files={name: path.read_bytes() for name, path in files.items()},
     )

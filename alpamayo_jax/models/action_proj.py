@@ -4,25 +4,14 @@ paper)."""
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from alpamayo_jax.config import ActionProjConfig
+from alpamayo_jax.convert.buffers import fourier_frequencies
 from alpamayo_jax.layers.linear import Linear
 from alpamayo_jax.layers.norms import LayerNorm, RMSNorm
 from alpamayo_jax.types import Array
-
-
-def fourier_frequencies(config: ActionProjConfig, bf16: bool = False) -> np.ndarray:
-    """Log-spaced frequencies from 1 to max_freq, float32 [num_fourier_feats / 2].
-
-    Args:
-      config: sizes.
-      bf16: round as the release does when its buffers are cast with the weights.
-    """
-    half = config.num_fourier_feats // 2
-    exponents = np.arange(half, dtype=np.float64) / max(half - 1, 1)
-    freqs = (config.max_freq**exponents).astype(np.float32)
-    return freqs.astype(jnp.bfloat16).astype(np.float32) if bf16 else freqs
 
 
 def fourier_features(u: Array, freqs: np.ndarray) -> Array:
@@ -61,7 +50,9 @@ class ActionInProj(nn.Module):
     @nn.compact
     def __call__(self, x: Array, t: Array) -> Array:
         """x float32 [..., W, A], t float32 [...] -> float32 [..., W, features]."""
-        freqs = fourier_frequencies(self.config, self.bf16_buffers)
+        freqs = fourier_frequencies(self.config.max_freq, self.config.num_fourier_feats // 2)
+        if self.bf16_buffers:  # rounded, as the release's buffers are when cast with its weights
+            freqs = freqs.astype(ml_dtypes.bfloat16).astype(np.float32)
         time = jnp.broadcast_to(t[..., None], x.shape[:-1])
         features = [fourier_features(x[..., a], freqs) for a in range(x.shape[-1])]
         features = jnp.concatenate([*features, fourier_features(time, freqs)], axis=-1)
