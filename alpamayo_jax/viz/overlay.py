@@ -16,6 +16,7 @@ from alpamayo_jax.viz import style
 
 _NEAR = 0.3  # metres; road nearer to the camera than this is not drawn
 _STEP = 0.25  # metres between points of a line before projection
+_STRIP = 0.15  # metres
 _SUPERSAMPLE = 3
 _FAR_PIXEL = 1e5
 
@@ -149,17 +150,20 @@ def _coverage(
     mask = Image.new("L", fine)
     line = _resample(np.concatenate([np.zeros((1, 3)), xyz]))
     if len(line) > 1:
-        sideways = _left_normals(line) * ribbon.width / 2
-        edges = np.stack([line, line + sideways, line - sideways])
-        edges, valid = _project(camera, edges, ground_z)
-        edges = ((edges + 0.5) * scale * _SUPERSAMPLE - 0.5).clip(-_FAR_PIXEL, _FAR_PIXEL)
-        pixels = [[tuple(uv) for uv in row] for row in edges]
+        # Narrow strips, so that little is lost where only part of the width is in front of the lens.
+        strips = 2 * max(1, int(np.ceil(ribbon.width / 2 / _STRIP)))
+        across = np.linspace(-0.5, 0.5, strips + 1)[:, None, None] * ribbon.width
+        uv, valid = _project(camera, line + across * _left_normals(line), ground_z)
+        uv = ((uv + 0.5) * scale * _SUPERSAMPLE - 0.5).clip(-_FAR_PIXEL, _FAR_PIXEL)
         draw = ImageDraw.Draw(mask)
+        whole = valid[1:, 1:] & valid[1:, :-1] & valid[:-1, 1:] & valid[:-1, :-1]
+        for j, i in np.argwhere(whole):
+            corners = uv[[j, j, j + 1, j + 1], [i, i + 1, i + 1, i]]
+            draw.polygon([tuple(corner) for corner in corners], fill=255)
         thickness = max(1, round(ribbon.min_pixels * _SUPERSAMPLE))
-        centre, left, right = pixels
-        for i in np.flatnonzero(valid[:, :-1].all(0) & valid[:, 1:].all(0)):
-            draw.polygon([left[i], left[i + 1], right[i + 1], right[i]], fill=255)
-            draw.line([centre[i], centre[i + 1]], fill=255, width=thickness)
+        centre = strips // 2
+        for i in np.flatnonzero(valid[centre, 1:] & valid[centre, :-1]):
+            draw.line([tuple(uv[centre, i]), tuple(uv[centre, i + 1])], fill=255, width=thickness)
     return np.asarray(mask.resize(size, Image.Resampling.BOX), np.float32) / 255.0
 
 

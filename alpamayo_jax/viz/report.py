@@ -1,4 +1,4 @@
-"""A report as one HTML file: no scripts, no requests, pictures inside, for light and dark screens."""
+"""A report as one HTML file: no scripts, no requests, pictures inside, light and dark."""
 
 import base64
 import html
@@ -49,7 +49,8 @@ figure img { display: block; max-width: 100%; height: auto; background: #ffffff;
 figcaption { margin-top: 6px; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 0 20px; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6px;
-      padding: 12px 14px; overflow-x: auto; font: 14px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
+      padding: 12px 14px; overflow-x: auto;
+      font: 14px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 nav { margin: 14px 0 0; font-size: 15px; }
 nav a { color: var(--accent); margin-right: 18px; text-decoration: none; }
 @media (max-width: 520px) { .row { grid-template-columns: 1fr; } }

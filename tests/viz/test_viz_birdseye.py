@@ -56,7 +56,7 @@ class BirdseyeTest(parameterized.TestCase):
         self.assertGreater(high, 20)
 
     def test_legend_names_what_is_there(self):
-        boxes = np.array([[12.0, 3.0, 0.1, 4.5, 1.8], [6.0, -4.0, 0.0, 0.7, 0.7], [500.0, 0, 0, 4, 2]])
+        boxes = np.array([[12, 3, 0.1, 4.5, 1.8], [6, -4, 0, 0.7, 0.7], [500, 0, 0, 4, 2]])
         around = scene.Scene(boxes, ("REGULAR_VEHICLE", "PEDESTRIAN", "CONSTRUCTION_CONE"))
         handles = birdseye.draw_birdseye(
             _axes(), np.stack([_FUTURE] * 2), _HISTORY, _FUTURE, around

@@ -68,7 +68,7 @@ class DriveTest(parameterized.TestCase):
     def test_text_makes_the_picture_higher_but_not_endless(self):
         camera = _camera()
         short, long, endless = (
-            len(_pixels(_picture(camera, reasoning=" ".join(["because"] * n)))) for n in (1, 300, 9000)
+            len(_pixels(_picture(camera, reasoning="because " * n))) for n in (1, 300, 9000)
         )
         self.assertLess(short, long)
         self.assertLess(endless, 2000)
@@ -117,7 +117,8 @@ class DriveTest(parameterized.TestCase):
         )
         np.testing.assert_array_equal(image, camera.read(0))
         self.assertIn("No sample reaches the road", note)
-        self.assertEqual(drive._camera_image(camera.read(0), camera, _SAMPLES, None, 0.0, 480)[1], "")
+        note = drive._camera_image(camera.read(0), camera, _SAMPLES, None, 0.0, 480)[1]
+        self.assertEqual(note, "")
 
     def test_deterministic_and_written(self):
         camera, path = _camera(), self.create_tempdir().full_path + "/a/drive.png"

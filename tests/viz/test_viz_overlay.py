@@ -106,7 +106,7 @@ class OverlayTest(parameterized.TestCase):
     def test_six_samples_are_told_apart(self):
         paths = np.stack([_path(curvature=c) for c in np.linspace(-0.02, 0.02, 6)])
         image = overlay.draw_trajectories(_GRAY, _camera(), paths)
-        far = [np.rint(overlay.project_to_image(_camera(), p[40:41])[0][0]).astype(int) for p in paths]
+        far = np.rint(overlay.project_to_image(_camera(), paths[:, 40])[0]).astype(int)
         colors = np.array([image[v, u] for u, v in far], int)
         distance = np.abs(colors[:, None] - colors[None]).sum(-1) + 1000 * np.eye(6, dtype=int)
         self.assertGreater(distance.min(), 60)
@@ -146,7 +146,7 @@ class OverlayTest(parameterized.TestCase):
             overlay.draw_trajectories(_GRAY, _camera(), bad[None])
         with self.assertRaisesRegex(InputError, r"future_xyz has NaN"):
             overlay.draw_trajectories(_GRAY, _camera(), _path()[None], bad)
-        with self.assertRaisesRegex(InputError, r"samples_xyz must be \[any, any, 3\], got \[64, 3\]"):
+        with self.assertRaisesRegex(InputError, r"must be \[any, any, 3\], got \[64, 3\]"):
             overlay.draw_trajectories(_GRAY, _camera(), _path())
         with self.assertRaisesRegex(InputError, r"'front' must be uint8 \[360, 640, 3\]"):
             overlay.draw_trajectories(_GRAY[:100], _camera(), _path()[None])
