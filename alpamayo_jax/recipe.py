@@ -120,7 +120,7 @@ def train_stage(
         OptimiserConfig(
             learning_rate=stage.learning_rate,
             num_steps=stage.steps,
-            warmup_steps=stage.warmup_steps,
+            warmup_steps=int(stage.warmup_fraction * stage.steps),
             weight_decay=stage.weight_decay,
             groups=_GROUPS[name],
         ),

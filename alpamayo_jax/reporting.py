@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -16,11 +16,25 @@ from alpamayo_jax.viz.drive import drive_picture, front_camera
 from alpamayo_jax.viz.report import Report
 from alpamayo_jax.viz.scene import scene_at
 
-# Columns of the tables for people; `summary.json` has every metric.
-SHOWN = (
-    "min_ade", "ade_most_likely", "mean_ade", "min_fde", "corner_distance_best_sample",
-    "ade_constant_velocity", "ade_constant_turn_rate",
-)  # fmt: skip
+# What tables for people show, and under which heading; `summary.json` has every metric.
+SHOWN = {
+    "min_ade": "minADE",
+    "ade_most_likely": "most likely",
+    "mean_ade": "mean",
+    "min_fde": "minFDE",
+    "corner_distance_best_sample": "corners",
+    "ade_constant_velocity": "const. velocity",
+    "ade_constant_turn_rate": "const. turn rate",
+}
+
+
+def shown_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One table row per clip, then all, with the columns of `SHOWN`."""
+    return [
+        {"clip": row["clip"], "windows": row["windows"]}
+        | {heading: row[name] for name, heading in SHOWN.items()}
+        for row in evaluation.rows()
+    ]
 
 
 def window_picture(
@@ -83,12 +97,11 @@ def add_evaluation(
     report.section(
         "Held-out windows",
         f"{windows} windows that the policy was not trained on; errors in metres over 6.4 s. "
-        f"minADE_{samples} is the error of the best of {samples} samples; a baseline has one.",
+        f"minADE is the error of the best of {samples} samples, then come the most likely sample and "
+        f"the mean of all; corners is the mean distance of the vehicle's corners, best sample. A "
+        f"baseline has one trajectory.",
     )
-    rows = evaluation.rows()
-    report.table([
-        {"clip": r["clip"], "windows": r["windows"], **{n: r[n] for n in SHOWN}} for r in rows
-    ])
+    report.table(shown_rows(evaluation))
     report.picture(
         curves.error_over_horizon(evaluation.displacement(), title="Error over the time ahead"),
         "Mean displacement over the time ahead.",

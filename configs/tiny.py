@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     tokens.mean = "one_mean"  # of the loss; "two_means" as the released stage 1 does
     tokens.batch_size = 8
     tokens.learning_rate = 1e-3
-    tokens.warmup_steps = 30
+    tokens.warmup_fraction = 0.1
     tokens.weight_decay = 0.05
 
     config.expert = expert = ml_collections.ConfigDict()  # the flow, language model frozen
@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     expert.batch_size = 8
     expert.noises_per_row = 4
     expert.learning_rate = 1e-3
-    expert.warmup_steps = 30
+    expert.warmup_fraction = 0.1
     expert.weight_decay = 0.05
 
     config.eval = evaluation = ml_collections.ConfigDict()

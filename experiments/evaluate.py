@@ -85,7 +85,7 @@ def main(argv) -> None:
             "per_clip": {row["clip"]: row for row in rows[:-1]},
         },
     )
-    print(text_table(rows, columns=["clip", "windows", *reporting.SHOWN]))
+    print(text_table(reporting.shown_rows(evaluation)))
     print(f"report: {workdir / 'report.html'}")
 
 

@@ -37,6 +37,13 @@ class OptimiserConfig:
     beta2: float = 0.999
     groups: tuple[tuple[str, float], ...] = ((r".*", 1.0),)
 
+    def __post_init__(self):
+        if not 0 <= self.warmup_steps < self.num_steps:
+            raise ConfigError(
+                f"optimiser: warmup_steps {self.warmup_steps} must be in [0, num_steps "
+                f"{self.num_steps})"
+            )
+
 
 def parameter_factors(params: dict, groups: Sequence[tuple[str, float]]) -> dict:
     """The learning-rate factor of every parameter, as a tree like `params`.

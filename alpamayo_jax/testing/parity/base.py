@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import zipfile
 from typing import Mapping
 
 import numpy as np
@@ -58,7 +59,7 @@ class Reference:
         try:
             with np.load(self.path(name), allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"cannot read recorded values {self.path(name)}: {error}") from error
 
 
