@@ -41,15 +41,14 @@ def difference_penalty(n: int, order: int, weight: float = 1.0) -> np.ndarray:
     return weight * band
 
 
-def to_dense(band: Array) -> Array:
-    """The full symmetric matrix [..., n, n] of `band` [..., n, w + 1]; for looking and testing."""
+def to_dense(band: Array) -> np.ndarray:
+    """The full symmetric matrix [..., n, n] of `band` [..., n, w + 1], on the host, for looking."""
+    band = np.asarray(band)
     n, width = band.shape[-2:]
-    dense = jnp.zeros(band.shape[:-1] + (n,), band.dtype)
+    dense = np.zeros(band.shape[:-1] + (n,), band.dtype)
     for d in range(min(width, n)):
         rows = np.arange(d, n)
-        values = band[..., d:, d]
-        dense = dense.at[..., rows, rows - d].set(values)
-        dense = dense.at[..., rows - d, rows].set(values)
+        dense[..., rows, rows - d] = dense[..., rows - d, rows] = band[..., d:, d]
     return dense
 
 

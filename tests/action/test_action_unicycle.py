@@ -91,7 +91,7 @@ class GoldenTest(parameterized.TestCase):
     @parameterized.product(batch_dims=BATCH_DIMS)
     def test_speed_at_t0(self, batch_dims):
         history, _ = drive(8.0, 0.5, 0.02, batch_dims)
-        v0 = unicycle.estimate_v0(*history, CFG)
+        v0 = jax.jit(unicycle.estimate_v0, static_argnames="cfg")(*history, cfg=CFG)
         self.assertEqual(v0.shape, batch_dims)
         np.testing.assert_allclose(v0, 7.9996986, atol=1e-6)
 

@@ -17,13 +17,13 @@ def random_band(batch_dims, n, bandwidth, seed=0):
 
 
 class DifferencePenaltyTest(parameterized.TestCase):
-    @parameterized.product(order=(1, 2, 3), n=(4, 5, 16, 65))
+    @parameterized.product(order=(1, 2, 3), n=(4, 5, 65))
     def test_band_is_the_dense_product(self, order, n):
         matrix = banded.difference_matrix(n, order)
         self.assertEqual(matrix.shape, (n - order, n))
         band = banded.difference_penalty(n, order, weight=0.25)
         self.assertEqual(band.shape, (n, order + 1))
-        dense = banded.to_dense(jnp.asarray(band, jnp.float32))
+        dense = banded.to_dense(band)
         np.testing.assert_allclose(dense, 0.25 * matrix.T @ matrix, atol=1e-6)
 
     def test_first_rows(self):
@@ -33,7 +33,7 @@ class DifferencePenaltyTest(parameterized.TestCase):
 
     @parameterized.parameters(1, 2, 3)
     def test_polynomials_below_the_order_cost_nothing(self, order):
-        dense = np.asarray(banded.to_dense(jnp.asarray(banded.difference_penalty(12, order))))
+        dense = banded.to_dense(banded.difference_penalty(12, order))
         samples = np.arange(12.0) ** (order - 1)
         np.testing.assert_allclose(dense @ samples, 0, atol=1e-3)
         self.assertGreater(samples * np.arange(12.0) @ dense @ (samples * np.arange(12.0)), 0.5)
@@ -50,7 +50,7 @@ class DifferencePenaltyTest(parameterized.TestCase):
 
 
 class BandTest(parameterized.TestCase):
-    @parameterized.product(batch_dims=BATCH_DIMS, widths=((1, 3), (3, 1), (2, 2), (0, 2)))
+    @parameterized.product(batch_dims=BATCH_DIMS, widths=((1, 3), (3, 1), (2, 2)))
     def test_add(self, batch_dims, widths):
         first, second = (random_band(batch_dims, 7, w, seed=w) for w in widths)
         total = banded.to_dense(banded.add(first, second))
@@ -75,19 +75,23 @@ class BandTest(parameterized.TestCase):
 
 
 class SolveTest(parameterized.TestCase):
-    @parameterized.product(
-        batch_dims=BATCH_DIMS, bandwidth=(0, 1, 2, 3, 4), n=(1, 3, 16), jit=(False, True)
-    )
-    def test_factor_and_solution_equal_dense_float64(self, batch_dims, bandwidth, n, jit):
+    @parameterized.product(batch_dims=BATCH_DIMS, size=((1, 2), (3, 4), (16, 0), (16, 1), (16, 3)))
+    def test_factor_and_solution_equal_dense_float64(self, batch_dims, size):
+        n, bandwidth = size
         band = random_band(batch_dims, n, bandwidth)
         rhs = np.random.default_rng(1).normal(size=(*batch_dims, n)).astype(np.float32)
         dense = np.asarray(banded.to_dense(band), np.float64)
-        factor = banded.cholesky(band)
+        factor, solution = jax.jit(lambda b, r: (banded.cholesky(b), banded.solve(b, r)))(band, rhs)
         lower = np.tril(np.asarray(banded.to_dense(factor)))
         np.testing.assert_allclose(lower, np.linalg.cholesky(dense), atol=1e-5)
-        solve = jax.jit(banded.solve) if jit else banded.solve
         want = np.linalg.solve(dense, rhs[..., None].astype(np.float64))[..., 0]
-        np.testing.assert_allclose(solve(band, rhs), want, atol=1e-5)
+        np.testing.assert_allclose(solution, want, atol=1e-5)
+
+    def test_jit_changes_nothing(self):
+        band, rhs = random_band((), 9, 2), np.ones(9, np.float32)
+        np.testing.assert_allclose(
+            jax.jit(banded.solve)(band, rhs), banded.solve(band, rhs), atol=1e-6
+        )
 
     def test_one_matrix_many_right_hand_sides(self):
         band = random_band((), 9, 2)

@@ -112,8 +112,7 @@ def _penalties(values) -> list[Check]:
         if match := re.fullmatch(r"DTD_order(\d+)_N(\d+)", key):
             order, n = map(int, match.groups())
             band = banded.difference_penalty(n, order, 0.01 if order == 1 else 1.0)
-            got = banded.to_dense(band.astype(np.float32))
-            found.append(compare("action_space", key, got, values[key], 1e-6))
+            found.append(compare("action_space", key, banded.to_dense(band), values[key], 1e-6))
     return found
 
 
