@@ -177,6 +177,61 @@ def param_shardings(axes: Mapping, shapes: Mapping, mesh: Mesh, rules: AxisRules
     return walk(axes, shapes, "")
 
 
+# Logical axes of the arrays of `types.TrainBatch` and `types.ModelInputs`, by field.
+BATCH_AXES: dict[str, tuple[str | None, ...]] = {
+    "input_ids": ("batch", "length"),
+    "attention_mask": ("batch", "length"),
+    "position_ids": (None, "batch", "length"),
+    "rope_delta": ("batch",),
+    "image_index": ("batch", "length"),
+    "pixel_values": ("batch", "images", None, None),
+    "image_grid": ("batch", "images", None),
+    "camera_index": ("batch", "images"),
+    "frame_time": ("batch", "images"),
+    "ego_history_xyz": ("batch", None, None),
+    "ego_history_rot": ("batch", None, None, None),
+    "labels_mask": ("batch", "length"),
+    "ego_future_xyz": ("batch", None, None),
+    "ego_future_rot": ("batch", None, None, None),
+}
+
+
+def field_axes(path: Sequence[Any]) -> tuple[str | None, ...]:
+    """Logical axes of the array at a key path of a batch: those of the path's last name.
+
+    Raises:
+      ConfigError: the name is not in `BATCH_AXES`.
+    """
+    name = jax.tree_util.keystr(tuple(path)[-1:], simple=True)
+    if name not in BATCH_AXES:
+        raise ConfigError(f"batch array {name!r} has no known axes; add it to BATCH_AXES")
+    return BATCH_AXES[name]
+
+
+def batch_shardings(batch: Any, mesh: Mesh, rules: AxisRules) -> Any:
+    """A `NamedSharding` for every array of a batch.
+
+    Args:
+      batch: arrays or shapes of a `TrainBatch` or `ModelInputs`, global sizes.
+      mesh: where.
+      rules: logical axis -> mesh axes.
+
+    Raises:
+      ConfigError: as `resolve`, with the array's name.
+    """
+
+    def place(path, leaf):
+        name = jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+        return NamedSharding(mesh, resolve(field_axes(path), leaf.shape, mesh, rules, name))
+
+    return jax.tree_util.tree_map_with_path(place, batch)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def constrain(
     x: jax.Array,
     names: Sequence[str | None],
