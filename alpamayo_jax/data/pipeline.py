@@ -1,12 +1,14 @@
 """Training batches: windows -> observations and targets -> tokens and patches, with Grain.
 
 The order is a function of the seed alone. Batches are cut from the endlessly repeated list of
-windows, reshuffled every epoch, before worker processes part the work, which changes nothing about
-them. The iterator's state (`get_state`, `set_state`) is how far it has come, not what it has read.
+windows, reshuffled every epoch, before hosts and worker processes part the work, which changes
+nothing about them. The iterator's state (`get_state`, `set_state`) is how far it has come, not what
+it has read.
 """
 
 import dataclasses
 import functools
+import operator
 from typing import Any, Protocol, Sequence
 
 import grain
@@ -36,6 +38,18 @@ class BatchProcessor(Protocol):
         components: Sequence[str] | None = None,
     ) -> TrainBatch:
         """One row per observation, as NumPy arrays."""
+
+
+def batch_windows(windows: Sequence[Window], batch_size: int, seed: int) -> grain.MapDataset:
+    """The endless order: element i is the list of the `batch_size` windows of batch i, over all hosts.
+
+    Raises:
+      ConfigError: no windows, or no rows.
+    """
+    if batch_size < 1 or not windows:
+        raise ConfigError(f"data: {len(windows)} windows in batches of {batch_size} make no batch")
+    order = grain.MapDataset.source(list(windows)).seed(seed).shuffle().repeat(_EPOCHS)
+    return order.batch(batch_size, batch_fn=list)
 
 
 def training_batches(
@@ -76,8 +90,9 @@ def training_batches(
       num_workers: processes that prepare batches; 0: threads of this one.
       cache_windows: keep each window's finished row, so that later epochs only join rows.
       cache_mb: memory for those rows, in MiB, per process; rows beyond it are made anew.
-      shard_index: which process this is; each trains on its own windows.
-      shard_count: how many processes there are.
+      shard_index: which host this is; each makes its own rows of every batch.
+      shard_count: how many hosts there are; a batch of all of them has the rows, in order of the
+        hosts, that one host with `shard_count` times the rows makes.
 
     Raises:
       ConfigError: sizes that make no batch.
@@ -88,20 +103,12 @@ def training_batches(
             f"data: batch_size {batch_size}, num_workers {num_workers} and shard {shard_index} of "
             f"{shard_count} do not make batches"
         )
-    mine = list(windows)[shard_index::shard_count]
-    if not mine:
-        raise ConfigError(f"data: {len(windows)} windows leave none for shard {shard_index}")
+    mine = slice(shard_index * batch_size, (shard_index + 1) * batch_size)
     rows = BoundedCache(cache_mb * 2**20) if cache_windows else None
     options = {"pad_to": pad_to, "components": components}
     load = _Loader(source, processor, num_frames, cameras, options, rows)
-    batches = (
-        grain.MapDataset.source(mine)
-        .seed(seed)
-        .shuffle()
-        .repeat(_EPOCHS)
-        .batch(batch_size, batch_fn=list)
-        .map(load)
-    )
+    order = batch_windows(windows, batch_size * shard_count, seed)
+    batches = order.map(operator.itemgetter(mine)).map(load)
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     dataset = batches.to_iter_dataset(reading)
     if num_workers:

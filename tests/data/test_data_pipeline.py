@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 from alpamayo_jax import types
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.data.pipeline import training_batches
+from alpamayo_jax.data.pipeline import batch_windows, training_batches
 from alpamayo_jax.data.sources import FolderSource, list_windows
 from alpamayo_jax.presets import preset
 from alpamayo_jax.testing.clips import write_small_clip
@@ -167,11 +167,17 @@ def test_workers_change_nothing(source):
     resumed.close()
 
 
-def test_shards_part_the_windows(source):
+def test_shards_together_make_the_batches_of_one(source):
     shards = [iter(_make(source, shard_index=i, shard_count=2)) for i in range(2)]
-    seen = [{row for batch in _take(shard, 4) for row in _rows(batch)} for shard in shards]
-    assert not seen[0] & seen[1]
-    assert len(seen[0] | seen[1]) == 9
+    for whole in _take(iter(_make(source, batch_size=6)), 5):
+        assert sum((_rows(next(shard)) for shard in shards), []) == _rows(whole)
+
+
+def test_the_windows_of_a_batch_are_known_without_making_it(source):
+    windows = list_windows(source)
+    order = batch_windows(windows, 3, seed=7)
+    for number, batch in enumerate(_take(iter(_make(source)), 5)):
+        assert [(clip, round(10 * t0)) for clip, t0 in order[number]] == _rows(batch)
 
 
 def test_options_reach_the_processor_and_the_windows(source):
@@ -231,10 +237,5 @@ class SizesTest(parameterized.TestCase):
             training_batches(None, [(0, 2.0)], FakeProcessor(), **arguments)
 
     def test_no_windows(self):
-        with self.assertRaisesRegex(ConfigError, "0 windows leave none"):
+        with self.assertRaisesRegex(ConfigError, "0 windows in batches of 1 make no batch"):
             training_batches(None, [], FakeProcessor(), batch_size=1, seed=0)
-        with self.assertRaisesRegex(ConfigError, "1 windows leave none for shard 1"):
-            training_batches(
-                None, [(0, 2.0)], FakeProcessor(),
-                batch_size=1, seed=0, shard_index=1, shard_count=2,
-            )  # fmt: skip
