@@ -1,6 +1,7 @@
 """Optimiser and schedule from a few knobs, with parameters frozen or slowed down by path."""
 
 import dataclasses
+import math
 import re
 from typing import Sequence
 
@@ -42,6 +43,11 @@ class OptimiserConfig:
             raise ConfigError(
                 f"optimiser: warmup_steps {self.warmup_steps} must be in [0, num_steps "
                 f"{self.num_steps})"
+            )
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(
+                f"optimiser: learning_rate {self.learning_rate} must be above 0 and weight_decay "
+                f"{self.weight_decay} 0 or above, both finite"
             )
 
 
