@@ -73,7 +73,9 @@ def main(argv) -> None:
     }
 
     report = Report("A tiny policy, trained and driven", f"source {data.source.name}")
-    reporting.add_evaluation(report, evaluation, data.source, config.eval.pictures)
+    reporting.add_evaluation(
+        report, evaluation, data.source, config.eval.pictures, held_out=True
+    )
     reporting.add_training(report, histories)
     report.section("Configuration").code(str(config))
     report.write(workdir / "report.html")
