@@ -13,10 +13,14 @@ from typing import Callable, Sequence
 from absl import app, flags, logging
 import jax
 
+import tqdm
+
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.types import InputError
 
 BAD_INPUT = 2  # exit code of a refused flag, input or configuration
+FAILED = 1  # exit code of work that could not be done
+MAX_SEED = 2**32 - 1
 
 
 def use_compilation_cache() -> None:
@@ -29,11 +33,45 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _refuse(message: object) -> None:
+def make_workdir(path: str) -> pathlib.Path:
+    """The folder for results; it and its parents are made where missing.
+
+    Call it before the work, so that no result is ever without a place.
+
+    Raises:
+      InputError: something else is there, or nothing can be written there.
+    """
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir={path} cannot be a folder: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--workdir={path} is a folder in which nothing can be written")
+    return folder
+
+
+class LoadingBar:
+    """A progress bar for `load_policy(progress=...)`; it is closed when everything is read."""
+
+    def __init__(self):
+        self._bar: tqdm.tqdm | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm.tqdm(
+                total=total, desc="load", unit="B", unit_scale=True, delay=1.0
+            )
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+
+def _refuse(message: object, code: int = BAD_INPUT) -> None:
     """Ends the process with one sentence."""
     sentence = " ".join(str(message).split())
     print(f"{pathlib.Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    sys.exit(code)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -56,11 +94,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
+def run(
+    main: Callable[[Sequence[str]], int | None], failures: tuple[type[Exception], ...] = ()
+) -> None:
     """Parses flags, sets up logging and JAX, and runs `main(argv)`; ends the process.
 
     The exit code is what `main` returns (None is 0). `InputError` and `ConfigError`, and bad flags,
-    become one sentence on stderr and exit code 2; `--help` prints the script's docstring and flags.
+    become one sentence on stderr and exit code 2, and `failures` (what can go wrong without a bug
+    and without bad input) one sentence and exit code 1; `--help` prints the script's docstring and
+    flags.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
@@ -72,5 +114,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(argv)
         except (InputError, ConfigError) as error:
             _refuse(error)
+        except failures as error:
+            _refuse(error, FAILED)
 
     app.run(guarded, flags_parser=_parse)

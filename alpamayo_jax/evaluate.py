@@ -113,33 +113,26 @@ def evaluate(
         raise InputError("there is no window to evaluate")
     results, begin = [], time.perf_counter()
     bar = tqdm.tqdm(total=len(windows), desc="evaluate", unit="window", disable=not progress)
-    for start in range(0, len(windows), batch_size):
-        chosen = list(windows[start : start + batch_size])
-        clips = [source.clip(number) for number, _ in chosen]
-        pairs = [
-            (observe(clip, t0, num_frames, cameras), target(clip, t0))
-            for clip, (_, t0) in zip(clips, chosen)
-        ]
-        # The last batch is filled up by repetition, so that one program serves all batches.
-        filled = [pairs[i % len(pairs)][0] for i in range(batch_size)]
-        predictions = sample(
-            policy,
-            filled,
-            seed=seed + start,
-            settings=settings,
-            score_trajectories=score_trajectories,
-        )
-        for clip, window, (observation, future), prediction in zip(
-            clips, chosen, pairs, predictions
-        ):
-            metrics, displacement = measure(policy, observation, future, prediction)
-            results.append(
-                WindowResult(
-                    clip.clip_id, window, observation, future, prediction, metrics, displacement
-                )
+    with bar:
+        for start in range(0, len(windows), batch_size):
+            chosen = list(windows[start : start + batch_size])
+            clips = [source.clip(number) for number, _ in chosen]
+            pairs = [
+                (observe(clip, t0, num_frames, cameras), target(clip, t0))
+                for clip, (_, t0) in zip(clips, chosen)
+            ]
+            # The last batch is filled up by repetition, so that one program serves all batches.
+            predictions = sample(
+                policy,
+                [pairs[i % len(pairs)][0] for i in range(batch_size)],
+                seed=seed + start,
+                settings=settings,
+                score_trajectories=score_trajectories,
             )
-        bar.update(len(chosen))
-    bar.close()
+            for clip, window, pair, prediction in zip(clips, chosen, pairs, predictions):
+                measured = measure(policy, *pair, prediction)
+                results.append(WindowResult(clip.clip_id, window, *pair, prediction, *measured))
+            bar.update(len(chosen))
     return Evaluation(results, time.perf_counter() - begin)
 
 

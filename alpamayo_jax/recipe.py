@@ -1,15 +1,17 @@
-"""One `ConfigDict` -> data, policy and training: the only place where a configuration becomes parts.
+"""One `ConfigDict` -> data, policy and training: the only place where it becomes parts.
 
 A configuration is what a file in `configs/` returns; its comments say what each knob means.
 """
 
 import dataclasses
+import functools
+import math
 from typing import Any
 
 import jax
 import ml_collections
 
-from alpamayo_jax.config import ConfigError
+from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.data.mirror import WithMirrored
 from alpamayo_jax.data.pipeline import training_batches
 from alpamayo_jax.data.sources import (
@@ -23,7 +25,7 @@ from alpamayo_jax.decode.policy import Policy, new_policy
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.presets import preset
 from alpamayo_jax.train.loop import History, train
-from alpamayo_jax.train.objectives import make_objective
+from alpamayo_jax.train.objectives import LossFn, make_objective
 from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser
 from alpamayo_jax.train.step import init_state, make_train_step
 
@@ -35,6 +37,37 @@ _GROUPS = {
     "tokens": ((_LANGUAGE, 1.0), (r".*", 0.0)),
     "expert": ((_LANGUAGE, 0.0), (r".*", 1.0)),
 }
+
+_LEAST = {
+    "seed": 0,
+    "data.num_frames": 1,
+    "data.max_length": 1,
+    "tokens.batch_size": 1,
+    "expert.batch_size": 1,
+    "expert.noises_per_row": 1,
+    "eval.batch_size": 1,
+    "eval.max_windows": 0,
+    "eval.pictures": 0,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses knobs that make no sense, before time is spent on the others.
+
+    Raises:
+      ConfigError: names the knob, or the setting made of it.
+    """
+    for knob, least in _LEAST.items():
+        value = functools.reduce(getattr, knob.split("."), config)
+        if value < least:
+            raise ConfigError(f"{knob} is {value}, not {least} or more")
+    if config.seed >= 2**32:
+        raise ConfigError(f"seed is {config.seed}, not below 2**32")
+    model = preset(config.preset)
+    for name in _GROUPS:
+        _objective(name, config, model)
+        _optimiser_config(name, config)
+    sample_settings(config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +106,8 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
     if data.source == "clips":
         split = split_by_time(
             source,
-            tuple(data.train_seconds),
-            tuple(data.test_seconds),
+            _seconds("data.train_seconds", data.train_seconds),
+            _seconds("data.test_seconds", data.test_seconds),
             num_frames=data.num_frames,
             **strides,
         )
@@ -84,6 +117,13 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
         return Data(source, split, source, split.train)
     mirrored = tuple((number + len(source), t0) for number, t0 in split.train)
     return Data(source, split, WithMirrored(source), split.train + mirrored)
+
+
+def _seconds(knob: str, value: Any) -> tuple[float | None, float | None]:
+    numbers = [v for v in value if isinstance(v, (int, float)) and not math.isnan(v)]
+    if len(value) != 2 or len(numbers) + sum(v is None for v in value) != 2:
+        raise ConfigError(f"{knob} must be (first, last) in seconds, None for an end, got {value}")
+    return tuple(value)
 
 
 def make_policy(config: ml_collections.ConfigDict) -> Policy:
@@ -111,21 +151,7 @@ def train_stage(
     if name not in _GROUPS:
         raise ConfigError(f"stage {name!r} is unknown; known: {', '.join(_GROUPS)}")
     stage = config[name]
-    options: dict[str, Any] = {}
-    if name == "expert":
-        options["noises_per_row"] = stage.noises_per_row
-    else:
-        options["mean"] = stage.mean
-    optimiser = make_optimiser(
-        OptimiserConfig(
-            learning_rate=stage.learning_rate,
-            num_steps=stage.steps,
-            warmup_steps=int(stage.warmup_fraction * stage.steps),
-            weight_decay=stage.weight_decay,
-            groups=_GROUPS[name],
-        ),
-        policy.params,
-    )
+    optimiser = make_optimiser(_optimiser_config(name, config), policy.params)
     batches = training_batches(
         data.training_source,
         data.training_windows,
@@ -138,7 +164,7 @@ def train_stage(
     )
     state, history = train(
         init_state(policy.params, optimiser),
-        make_train_step(make_objective(name, policy.config, **options), optimiser),
+        make_train_step(_objective(name, config, policy.config), optimiser),
         iter(batches),
         stage.steps,
         jax.random.fold_in(jax.random.key(config.seed), list(_GROUPS).index(name)),
@@ -146,6 +172,25 @@ def train_stage(
         progress=progress,
     )
     return dataclasses.replace(policy, params=state.params), history
+
+
+def _objective(name: str, config: ml_collections.ConfigDict, model: ModelConfig) -> LossFn:
+    knob = "noises_per_row" if name == "expert" else "mean"
+    return make_objective(name, model, **{knob: config[name][knob]})
+
+
+def _optimiser_config(name: str, config: ml_collections.ConfigDict) -> OptimiserConfig:
+    stage = config[name]
+    try:
+        return OptimiserConfig(
+            learning_rate=stage.learning_rate,
+            num_steps=stage.steps,
+            warmup_steps=int(stage.warmup_fraction * stage.steps),
+            weight_decay=stage.weight_decay,
+            groups=_GROUPS[name],
+        )
+    except ConfigError as error:
+        raise ConfigError(f"stage {name!r}: {error}") from error
 
 
 def sample_settings(config: ml_collections.ConfigDict) -> SampleSettings:

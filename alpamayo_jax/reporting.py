@@ -83,11 +83,25 @@ def spread(results: Sequence[WindowResult], count: int) -> list[WindowResult]:
 
 
 def add_evaluation(
-    report: Report, evaluation: Evaluation, source: ClipSource, num_pictures: int
+    report: Report,
+    evaluation: Evaluation,
+    source: ClipSource,
+    num_pictures: int,
+    held_out: bool = False,
 ) -> None:
-    """Sections with the metrics, the error over time, and pictures of some windows."""
+    """Sections with the metrics, the error over time, and pictures of some windows.
+
+    Args:
+      report: where to.
+      evaluation: of at least one window.
+      source: the clips that its windows count.
+      num_pictures: at most.
+      held_out: say that the policy was not trained on these windows.
+    """
     mean, samples = evaluation.mean(), len(evaluation.results[0].prediction.xyz)
-    windows = len(evaluation.results)
+    windows = f"{len(evaluation.results)} windows"
+    if held_out:
+        windows += " that the policy was not trained on"
     report.figures({
         f"minADE_{samples}, m": mean["min_ade"],
         "ADE of the most likely sample, m": mean["ade_most_likely"],
@@ -95,18 +109,17 @@ def add_evaluation(
         "ADE, constant turn rate and acceleration, m": mean["ade_constant_turn_rate"],
     })
     report.section(
-        "Held-out windows",
-        f"{windows} windows that the policy was not trained on; errors in metres over 6.4 s. "
-        f"minADE is the error of the best of {samples} samples, then come the most likely sample and "
-        f"the mean of all; corners is the mean distance of the vehicle's corners, best sample. A "
-        f"baseline has one trajectory.",
+        "Held-out windows" if held_out else "Windows",
+        f"{windows}; errors in metres over 6.4 s. minADE is the error of the best of {samples} "
+        f"samples, then come the most likely sample and the mean of all; corners is the mean "
+        f"distance of the vehicle's corners, best sample. A baseline has one trajectory.",
     )
     report.table(shown_rows(evaluation))
     report.picture(
         curves.error_over_horizon(evaluation.displacement(), title="Error over the time ahead"),
         "Mean displacement over the time ahead.",
     )
-    report.section("Windows, evenly spread over the held-out part")
+    report.section("Pictures", "Windows, evenly spread over the evaluated ones.")
     for result in spread(evaluation.results, num_pictures):
         clip = source.clip(result.window[0])
         picture = window_picture(

@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.num_clips = 32  # procedural: how many are simulated ...
     data.num_test_clips = 8  # ... and how many of them are held out
     data.train_seconds = (0.0, 50.0)  # clips: windows that train lie within, on each clip's clock
-    data.test_seconds = (58.0, float("inf"))  # clips: windows that test
+    data.test_seconds = (58.0, None)  # clips: windows that test; None: to the end
     data.train_stride_s = 0.2
     data.test_stride_s = 0.5
     data.num_frames = 2  # per camera, 0.1 s apart, the last at t0

@@ -1,4 +1,4 @@
-"""Evaluates a policy on a folder of clips, beside constant-velocity and constant-turn-rate baselines.
+"""Evaluates a policy on a folder of clips, beside constant velocity and constant turn rate.
 
     python experiments/evaluate.py --checkpoint=DIR --clips=DIR --num_samples=6 --workdir=OUT
 
@@ -16,7 +16,6 @@ Every window with 1.6 s of past and 6.4 s of future is sampled, stride_s apart. 
 
 import csv
 import io
-import pathlib
 
 from absl import flags
 
@@ -31,11 +30,15 @@ from alpamayo_jax.metrics.tables import text_table, write_summary
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint directory.", required=True)
 _CLIPS = flags.DEFINE_string("clips", None, "Folder of clips, or one clip.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "Samples per window.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of reasoning and noise.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of reasoning and noise.", lower_bound=0, upper_bound=cli.MAX_SEED
+)
 _STRIDE = flags.DEFINE_float("stride_s", 0.5, "Seconds between windows, a multiple of 0.1.")
 _START = flags.DEFINE_float("start_s", None, "Windows begin at or after this time of the clip.")
 _END = flags.DEFINE_float("end_s", None, "Windows end at or before this time of the clip.")
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", 4, "Frames per camera, 0.1 s apart.", lower_bound=1)
+_NUM_FRAMES = flags.DEFINE_integer(
+    "num_frames", 4, "Frames per camera, 0.1 s apart.", lower_bound=1
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Windows per program call.", lower_bound=1)
 _MAX_NEW_TOKENS = flags.DEFINE_integer(
     "max_new_tokens", 256, "Longest reasoning in tokens; 1 skips reasoning.", lower_bound=1
@@ -48,7 +51,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", 
 
 def main(argv) -> None:
     del argv
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = cli.make_workdir(_WORKDIR.value)
     source = make_source("clips", root=_CLIPS.value)
     windows = list_windows(
         source,
@@ -57,7 +60,7 @@ def main(argv) -> None:
         end_s=_END.value,
         num_frames=_NUM_FRAMES.value,
     )
-    policy = load_policy(_CHECKPOINT.value)
+    policy = load_policy(_CHECKPOINT.value, progress=cli.LoadingBar())
     evaluation = evaluate(
         policy,
         source,
@@ -71,7 +74,6 @@ def main(argv) -> None:
         score_trajectories=_SCORE.value,
     )
     rows = evaluation.rows()
-    workdir.mkdir(parents=True, exist_ok=True)
     reporting.write_evaluation_page(workdir / "report.html", evaluation, source, _CHECKPOINT.value)
     write_bytes(workdir / "windows.csv", _csv(evaluation))
     write_summary(

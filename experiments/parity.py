@@ -28,7 +28,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where summary.json goes.", requ
 
 def main(argv) -> int:
     del argv
-    return report.main(_REFERENCE_DIR.value, _WORKDIR.value)
+    return report.main(_REFERENCE_DIR.value, cli.make_workdir(_WORKDIR.value))
 
 
 if __name__ == "__main__":

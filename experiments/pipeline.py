@@ -4,8 +4,8 @@
     python experiments/pipeline.py --config=configs/tiny.py --workdir=OUT \\
         --config.data.source=clips --config.data.root=DIR
 
-The language model learns reasoning and discrete trajectory tokens, then the action expert learns the
-flow. Writes:
+The language model learns reasoning and discrete trajectory tokens, then the action expert learns
+the flow. Writes:
 
     OUT/report.html   tables, loss curves and pictures
     OUT/checkpoint/   the policy, as every other script reads it
@@ -17,15 +17,15 @@ flow. Writes:
 min_ade_6 is the error of the best of 6 samples; with another eval.num_samples the name follows.
 """
 
-import pathlib
 import time
 
 from absl import flags, logging
 from ml_collections import config_flags
 
-from alpamayo_jax import cli, recipe, reporting
+from alpamayo_jax import cli, convert, recipe, reporting
 from alpamayo_jax.evaluate import evaluate
 from alpamayo_jax.metrics.tables import text_table, write_summary
+from alpamayo_jax.train.loop import TrainingDiverged
 from alpamayo_jax.viz.report import Report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
@@ -38,9 +38,9 @@ STAGES = ("tokens", "expert")
 def main(argv) -> None:
     del argv
     begin = time.perf_counter()
-    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-    workdir.mkdir(parents=True, exist_ok=True)
-
+    config, workdir = _CONFIG.value, cli.make_workdir(_WORKDIR.value)
+    convert.check_target(workdir / "checkpoint")
+    recipe.check(config)
     data = recipe.make_data(config)
     windows = recipe.test_windows(config, data)
     logging.info(
@@ -73,7 +73,9 @@ def main(argv) -> None:
     }
 
     report = Report("A tiny policy, trained and driven", f"source {data.source.name}")
-    reporting.add_evaluation(report, evaluation, data.source, config.eval.pictures)
+    reporting.add_evaluation(
+        report, evaluation, data.source, config.eval.pictures, held_out=True
+    )
     reporting.add_training(report, histories)
     report.section("Configuration").code(str(config))
     report.write(workdir / "report.html")
@@ -85,4 +87,4 @@ def main(argv) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, failures=(TrainingDiverged,))

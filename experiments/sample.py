@@ -3,8 +3,8 @@
     python experiments/sample.py --checkpoint=DIR --clip=DIR --t0=SECONDS --num_samples=6 \\
         --seed=0 --workdir=OUT
 
-The checkpoint is a Hugging Face directory of Alpamayo 1 or 1.5, or OUT/checkpoint of the pipeline; the
-clip is a folder with ego.npz, meta.json, and frames if there are cameras. Writes:
+The checkpoint is a Hugging Face directory of Alpamayo 1 or 1.5, or OUT/checkpoint of the pipeline;
+the clip is a folder with ego.npz, meta.json, and frames if there are cameras. Writes:
 
     OUT/drive.png         front camera with the sampled trajectories, beside the view from above
     OUT/trajectories.npz  xyz [K, 64, 3] metres and rot [K, 64, 3, 3], ego frame at t0, 10 Hz from
@@ -18,7 +18,6 @@ clip is a folder with ego.npz, meta.json, and frames if there are cameras. Write
 import dataclasses
 import io
 import json
-import pathlib
 import time
 
 from absl import flags
@@ -39,8 +38,12 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint directory.", r
 _CLIP = flags.DEFINE_string("clip", None, "Folder of the clip.", required=True)
 _T0 = flags.DEFINE_float("t0", None, "Seconds on the clip's clock.", required=True)
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "Trajectories to sample.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of reasoning and noise.")
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", 4, "Frames per camera, 0.1 s apart.", lower_bound=1)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of reasoning and noise.", lower_bound=0, upper_bound=cli.MAX_SEED
+)
+_NUM_FRAMES = flags.DEFINE_integer(
+    "num_frames", 4, "Frames per camera, 0.1 s apart.", lower_bound=1
+)
 _MAX_NEW_TOKENS = flags.DEFINE_integer(
     "max_new_tokens", 256, "Longest reasoning in tokens; 1 skips reasoning.", lower_bound=1
 )
@@ -52,11 +55,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", 
 
 def main(argv) -> None:
     del argv
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = cli.make_workdir(_WORKDIR.value)
     clip = read_clip(_CLIP.value)
     observation = observe(clip, _T0.value, _NUM_FRAMES.value)
     observation = dataclasses.replace(observation, navigation=_NAVIGATION.value)
-    policy = load_policy(_CHECKPOINT.value)
+    policy = load_policy(_CHECKPOINT.value, progress=cli.LoadingBar())
     settings = SampleSettings(
         num_samples=_NUM_SAMPLES.value,
         max_new_tokens=_MAX_NEW_TOKENS.value,
@@ -80,7 +83,6 @@ def main(argv) -> None:
     if future is not None:
         summary |= measure(policy, observation, future, prediction)[0]
 
-    workdir.mkdir(parents=True, exist_ok=True)
     arrays = io.BytesIO()
     np.savez(arrays, xyz=prediction.xyz, rot=prediction.rot)
     write_bytes(workdir / "trajectories.npz", arrays.getvalue())

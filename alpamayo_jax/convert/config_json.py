@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import pathlib
 from typing import Any, Mapping
 
@@ -23,6 +22,7 @@ from alpamayo_jax.convert.config_fields import (
     TARGETS,
 )
 from alpamayo_jax.convert.document import Document, Values
+from alpamayo_jax.files import write_bytes
 from alpamayo_jax.types import InputError
 
 OWN_SECTION = "alpamayo_jax"  # settings of ours that the released format has no field for
@@ -80,7 +80,7 @@ def write_config(
     if rest:
         data[OWN_SECTION] = rest
     for name, content in files.items():
-        _write_json(directory / name, content)
+        write_bytes(directory / name, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _parse(document: Document, load: Loader) -> ModelConfig:
@@ -177,16 +177,6 @@ def _loader(directory: pathlib.Path, pending: Mapping[str, dict]) -> Loader:
         return read_json(directory / name) if (directory / name).is_file() else None
 
     return load
-
-
-def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Values:

@@ -61,7 +61,7 @@ def save_checkpoint(
     if buffer_names is None:
         buffer_names = buffers.buffer_values(config) if config.release == "alpamayo_r1" else ()
     target = pathlib.Path(directory).resolve()
-    _check_target(target)
+    check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
     temporary.mkdir()
@@ -120,7 +120,9 @@ def _checked_leaves(config: ModelConfig, params: Mapping) -> dict[Parameter, Any
     return {row: flat[path] for path, row in rows.items()}
 
 
-def _check_target(target: pathlib.Path) -> None:
+def check_target(directory: str | pathlib.Path) -> None:
+    """Raises `InputError` where `save_checkpoint` would write over something else."""
+    target = pathlib.Path(directory)
     if not target.exists():
         return
     if not target.is_dir():

@@ -13,7 +13,10 @@ _FLIP_Y = np.array([1.0, -1.0, 1.0])
 # What each camera of the release's map becomes: cross left and right, rear left and right.
 _MIRRORED_INDEX = {0: 2, 2: 0, 3: 5, 5: 3}
 _SIDES = {"left": "right", "right": "left"}
-_SIDE = re.compile(r"\b(left|right)(?=\b|-|ward)", re.IGNORECASE)
+_SIDE = re.compile(
+    r"\b(left|right)(?=\b|most|ward|hand)(?![ -](?:of[ -]way|away|now))", re.IGNORECASE
+)
+_SIDE_IN_NAME = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
 
 
 class WithMirrored:
@@ -41,7 +44,7 @@ def mirror_clip(clip: Clip) -> Clip:
     """The clip reflected in the plane y = 0 of the world, images and words included.
 
     A reflection turns y and the rotations about x and z around, and swaps the sides of the images,
-    of the side cameras and of "left" and "right" in the reasoning.
+    of the side cameras, and "left" and "right" in the reasoning and in the kinds of map lines.
     """
     ego = dataclasses.replace(
         clip.ego,
@@ -52,7 +55,10 @@ def mirror_clip(clip: Clip) -> Clip:
     if agents is not None:
         agents = dataclasses.replace(agents, xyz=agents.xyz * _FLIP_Y, yaw=-agents.yaw)
     if lines is not None:
-        lines = dataclasses.replace(lines, points=lines.points * _FLIP_Y)
+        kinds = [_SIDE_IN_NAME.sub(_swap, str(kind)) for kind in lines.kind]
+        lines = dataclasses.replace(
+            lines, points=lines.points * _FLIP_Y, kind=np.array(kinds, str)
+        )
     cameras = sorted((_mirror_camera(camera) for camera in clip.cameras), key=lambda c: c.index)
     return dataclasses.replace(
         clip,
@@ -68,14 +74,19 @@ def mirror_clip(clip: Clip) -> Clip:
 
 
 def mirror_text(text: str) -> str:
-    """Swaps the words left and right, keeping their capitals."""
+    """Swaps the words left and right, keeping their capitals.
 
-    def swap(match: re.Match) -> str:
-        word = match.group()
-        swapped = _SIDES[word.lower()]
-        return swapped.capitalize() if word[0].isupper() else swapped
+    Right of way, right away and right now stay; "left" for "departed" is taken for the side.
+    """
+    return _SIDE.sub(_swap, text)
 
-    return _SIDE.sub(swap, text)
+
+def _swap(match: re.Match) -> str:
+    word = match.group()
+    swapped = _SIDES[word.lower()]
+    if word.isupper():
+        return swapped.upper()
+    return swapped.capitalize() if word[0].isupper() else swapped
 
 
 def _mirror_camera(camera: Camera) -> Camera:
@@ -86,6 +97,7 @@ def _mirror_camera(camera: Camera) -> Camera:
     flip_ego, flip_camera = np.diag([1.0, -1.0, 1.0, 1.0]), np.diag([-1.0, 1.0, 1.0, 1.0])
     return dataclasses.replace(
         camera,
+        name=_SIDE_IN_NAME.sub(_swap, camera.name),
         index=_MIRRORED_INDEX.get(camera.index, camera.index),
         intrinsics=intrinsics,
         ego_from_camera=flip_ego @ camera.ego_from_camera @ flip_camera,

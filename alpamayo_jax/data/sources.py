@@ -212,7 +212,7 @@ def split_by_clip(
     """
     if not 0 < num_test < len(source):
         raise ConfigError(
-            f"data.num_test {num_test} must leave clips for both: source {source.name} has "
+            f"data.num_test_clips {num_test} must leave clips for both: source {source.name} has "
             f"{len(source)}"
         )
     first_test = len(source) - num_test

@@ -6,6 +6,7 @@ where images are needed 4 frames near t0 - 0.3, -0.2, -0.1 and 0 s. It occupies 
 at t0 (x forward, y left, z up; metres): R_t0^-1 (x - x_t0), computed in float64.
 """
 
+import math
 from typing import Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def window_times(
 
     Raises:
       InputError: the ego track is shorter than one window, images are needed of a clip without
-        cameras, or the stride is no multiple of the grid.
+        cameras, the stride is no multiple of the grid, or a time is NaN.
     """
     t, where = clip.ego.t, f"clip {clip.clip_id!r}"
     if t[-1] - t[0] < PAST_S + FUTURE_S - GRID_TOLERANCE:
@@ -56,7 +57,10 @@ def window_times(
             f"{where}: ego.t covers {t[-1] - t[0]:.1f} s ({t[0]:.1f} to {t[-1]:.1f} s); a window "
             f"takes {PAST_S} s of past and {FUTURE_S} s of future, {PAST_S + FUTURE_S} s in all"
         )
-    step = round(stride_s / GRID_DT)
+    for name, value in (("start_s", start_s), ("end_s", end_s)):
+        if value is not None and math.isnan(value):
+            raise InputError(f"{where}: {name} is {value}, not a time")
+    step = round(stride_s / GRID_DT) if math.isfinite(stride_s) else 0
     if step < 1 or abs(step * GRID_DT - stride_s) > 1e-6:
         raise InputError(f"{where}: stride_s is {stride_s}, not a multiple of {GRID_DT} s")
     first = t[0] if start_s is None else max(t[0], start_s)

@@ -8,11 +8,11 @@ import html
 import json
 import math
 import os
-import pathlib
-import tempfile
 from typing import Any, Mapping, Sequence
 
 import numpy as np
+
+from alpamayo_jax.files import write_bytes
 
 Row = Mapping[str, Any]
 
@@ -133,17 +133,5 @@ def write_summary(path: str | os.PathLike, summary: Mapping[str, Any]) -> None:
     Raises:
       TypeError: a key is not a string or a value has no JSON form; the old file is kept.
     """
-    path = pathlib.Path(path)
     text = json.dumps(_plain(summary, ""), indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is private; a result is not
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(path, text.encode())

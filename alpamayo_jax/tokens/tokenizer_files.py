@@ -12,6 +12,7 @@ from typing import Any, Iterable, Mapping
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from alpamayo_jax.files import write_bytes
 from alpamayo_jax.tokens import vocabulary
 from alpamayo_jax.types import InputError
 
@@ -119,11 +120,8 @@ def contents(backend: tokenizers.Tokenizer) -> dict[str, bytes]:
 
 def write(directory: pathlib.Path, backend: tokenizers.Tokenizer) -> None:
     """Writes the files of `contents`, each whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
     for name, content in contents(backend).items():
-        partial = directory / (name + ".partial")
-        partial.write_bytes(content)
-        os.replace(partial, directory / name)
+        write_bytes(directory / name, content)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -64,12 +64,14 @@ def train(
     logged: dict[str, list[float]] = {}
     begin, waited = time.perf_counter(), 0.0
     bar = tqdm.tqdm(range(1, num_steps + 1), desc=name, unit="step", disable=not progress)
-    for index in bar:
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        state, metrics = step(state, batch, rng)
-        if index % log_every == 0 or index == num_steps:
+    with bar:
+        for index in bar:
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            state, metrics = step(state, batch, rng)
+            if index % log_every and index != num_steps:
+                continue
             values = {key: float(value) for key, value in jax.device_get(metrics).items()}
             if not math.isfinite(values["loss"]):
                 raise TrainingDiverged(

@@ -1,6 +1,7 @@
 """Optimiser and schedule from a few knobs, with parameters frozen or slowed down by path."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -44,6 +45,13 @@ class OptimiserConfig:
     beta2: float = 0.999
     eps: float = 1e-8
     groups: tuple[tuple[str, float], ...] = ((r".*", 1.0),)
+
+    def __post_init__(self):
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(
+                f"optimiser: learning_rate {self.learning_rate} must be above 0 and weight_decay "
+                f"{self.weight_decay} 0 or above, both finite"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

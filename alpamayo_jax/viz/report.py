@@ -9,9 +9,9 @@ from typing import Any, Mapping, Sequence
 
 from PIL import Image
 
+from alpamayo_jax.files import write_bytes
 from alpamayo_jax.metrics.tables import format_value, html_table
 from alpamayo_jax.types import InputError
-from alpamayo_jax.viz import style
 
 # The browser itself is told to fetch nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -167,7 +167,7 @@ class Report:
 
     def write(self, path: str | os.PathLike) -> pathlib.Path:
         """Writes the page whole or not at all; returns its path."""
-        return style.write_bytes(path, self.html().encode("utf-8", errors="replace"))
+        return write_bytes(path, self.html().encode("utf-8", errors="replace"))
 
 
 def _figure(

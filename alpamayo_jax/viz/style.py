@@ -1,9 +1,7 @@
-"""What all pictures share: colours, pages without global state, checked inputs, safe writing."""
+"""What all pictures share: colours, pages without global state, checked inputs."""
 
 import io
 import os
-import pathlib
-import tempfile
 from typing import Any, Sequence
 
 import matplotlib
@@ -12,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alpamayo_jax.files import write_bytes
 from alpamayo_jax.types import InputError
 from alpamayo_jax.viz import text as text_lib
 
@@ -133,22 +132,6 @@ def style_axes(axes: Axes, xlabel: str = "", ylabel: str = "") -> None:
     axes.tick_params(which="both", colors=MUTED, labelcolor=INK, labelsize=11)
     axes.set_xlabel(text_lib.printable(xlabel), color=INK, fontsize=12, parse_math=False)
     axes.set_ylabel(text_lib.printable(ylabel), color=INK, fontsize=12, parse_math=False)
-
-
-def write_bytes(path: str | os.PathLike, data: bytes) -> pathlib.Path:
-    """Writes a file whole or not at all: a reader never sees half of it."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)  # a temporary file is private; a result is not
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
-    return path
 
 
 def checked(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -1,0 +1,57 @@
+"""A file is the old one or the new one."""
+
+import os
+import stat
+
+import pytest
+
+from alpamayo_jax.files import write_bytes
+
+
+def test_folders_are_made_and_the_path_is_returned(tmp_path):
+    path = write_bytes(tmp_path / "a" / "b" / "c.bin", b"\x00\xff")
+    assert path == tmp_path / "a" / "b" / "c.bin"
+    assert path.read_bytes() == b"\x00\xff"
+    assert os.listdir(path.parent) == ["c.bin"]
+
+
+def test_a_text_path_does(tmp_path):
+    assert write_bytes(str(tmp_path / "a"), b"").read_bytes() == b""
+
+
+def test_others_can_read_it(tmp_path):
+    assert stat.S_IMODE(write_bytes(tmp_path / "a", b"x").stat().st_mode) == 0o644
+
+
+def test_the_new_file_replaces_the_old(tmp_path):
+    write_bytes(tmp_path / "a", b"old and longer")
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_whatever_fails_the_old_file_stays(tmp_path, monkeypatch, step, error):
+    write_bytes(tmp_path / "a", b"old")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(error)):
+        write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError):
+        write_bytes(tmp_path / "a", b"new")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_is_no_bytes_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        write_bytes(tmp_path / "a", "text")
+    assert os.listdir(tmp_path) == []
