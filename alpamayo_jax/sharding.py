@@ -248,3 +248,35 @@ def constrain(
         return x
     spec = resolve(names, x.shape, mesh, rules, what)
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the activations of one program lie; hashable, a static part of a model.
+
+    Attributes:
+      mesh: devices.
+      rules: logical axis -> mesh axes.
+    """
+
+    mesh: Mesh
+    rules: AxisRules = AxisRules()
+
+
+def gathered(x: jax.Array, layout: Layout | None) -> jax.Array:
+    """`x` whole on every device; as it is without a layout."""
+    if layout is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, replicated(layout.mesh))
+
+
+def place(x: jax.Array, layout: Layout | None, *names: str | None) -> jax.Array:
+    """`x` laid out by the logical `names` of its axes; as it is without a layout.
+
+    The compiler sometimes drops the batch's partition on the way through a network; the points
+    where an array is as large as a layer's input fix it.
+
+    Raises:
+      ConfigError: as `resolve`.
+    """
+    return x if layout is None else constrain(x, names, layout.mesh, layout.rules)

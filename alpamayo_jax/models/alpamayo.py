@@ -16,6 +16,7 @@ from alpamayo_jax.models.language import Context, LanguageModel, TextTower
 from alpamayo_jax.models.scene import make_compressor
 from alpamayo_jax.models.vision import VisionTower
 from alpamayo_jax.ops.masks import causal_mask
+from alpamayo_jax.sharding import Layout, place
 from alpamayo_jax.types import Array, KVCache, ModelInputs, SceneTokens
 
 
@@ -35,13 +36,14 @@ class VisionLanguageModel(nn.Module):
     config: ModelConfig
     unroll: bool = False
     remat: str = "none"
+    layout: Layout | None = None
 
     def setup(self):
         c = self.config
         kinds = dict(
             dtype=jnp.dtype(c.precision.compute), param_dtype=jnp.dtype(c.precision.params)
         )
-        stack = dict(unroll=self.unroll, remat=self.remat)
+        stack = dict(unroll=self.unroll, remat=self.remat, layout=self.layout)
         self.visual = VisionTower(c.vision, **kinds, **stack)
         self.scene = make_compressor(c, **kinds)
         self.language_model = LanguageModel(c.language, **kinds, **stack)
@@ -50,7 +52,11 @@ class VisionLanguageModel(nn.Module):
 
     def scene_tokens(self, inputs: ModelInputs) -> SceneTokens:
         tokens, deepstack = self.visual(inputs.pixel_values, inputs.image_grid)
-        return self.scene(tokens, deepstack, inputs.camera_index, inputs.frame_time)
+        scene = self.scene(tokens, deepstack, inputs.camera_index, inputs.frame_time)
+        return SceneTokens(
+            tokens=place(scene.tokens, self.layout, "batch", None, "act_embed"),
+            deepstack=place(scene.deepstack, self.layout, None, "batch", None, "act_embed"),
+        )
 
     def logits(self, hidden: Array) -> Array:
         if self.config.language.tie_word_embeddings:
@@ -67,13 +73,14 @@ class Alpamayo(nn.Module):
     config: ModelConfig
     unroll: bool = False
     remat: str = "none"
+    layout: Layout | None = None
 
     def setup(self):
         c = self.config
         kinds = dict(
             dtype=jnp.dtype(c.precision.compute), param_dtype=jnp.dtype(c.precision.params)
         )
-        stack = dict(unroll=self.unroll, remat=self.remat)
+        stack = dict(unroll=self.unroll, remat=self.remat, layout=self.layout)
         self.vlm = VisionLanguageModel(c, **stack)
         self.expert = TextTower(expert_tower_config(c), **kinds, **stack)
         self.action_in_proj = ActionInProj(
@@ -103,6 +110,7 @@ class Alpamayo(nn.Module):
         """
         scene = self.vlm.scene_tokens(inputs) if scene is None else scene
         x = self.vlm.language_model.embed(input_ids)
+        x = place(x, self.layout, "batch", "length", "act_embed")
         at_image = (inputs.image_index >= 0)[..., None]
         index = jnp.maximum(inputs.image_index, 0)
         x = jnp.where(at_image, _gather(scene.tokens, index).astype(x.dtype), x)

@@ -12,6 +12,7 @@ from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.ops.attention import Segment
 from alpamayo_jax.ops.rope import mrope_table
+from alpamayo_jax.sharding import Layout, place
 from alpamayo_jax.types import Array, KVCache
 
 # Keys and values of earlier tokens with the mask that says who may look at them: the cache is
@@ -27,6 +28,7 @@ class TextTower(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
     unroll: bool = False
     remat: str = "none"
+    layout: Layout | None = None
 
     def setup(self):
         c = self.config
@@ -72,13 +74,18 @@ class TextTower(nn.Module):
                     deepstack, jnp.minimum(index, taps - 1), keepdims=False
                 )
                 x = x + jnp.where(index < taps, tap, 0).astype(x.dtype)
-            return x, KVCache(k=k, v=v)
+            return self._placed(x), KVCache(k=k, v=v)
 
+        x = self._placed(x)
         xs = (jnp.arange(c.num_layers), [cache for cache, _ in context])
         x, cache = run_stack(
             layer, self.layers, x, xs, unroll=self.unroll, remat=self.remat
         )
         return self.norm(x), cache
+
+    def _placed(self, x: Array) -> Array:
+        rows = ("batch", "samples")[: x.ndim - 2]
+        return place(x, self.layout, *rows, "length", "act_embed")
 
 
 class LanguageModel(TextTower):

@@ -14,6 +14,7 @@ from alpamayo_jax.layers.linear import Linear
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.ops.rope import vision_rope_table
+from alpamayo_jax.sharding import Layout, place
 from alpamayo_jax.types import Array
 
 
@@ -105,6 +106,7 @@ class VisionTower(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
     unroll: bool = False
     remat: str = "none"
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(self, pixel_values: Array, image_grid: Array) -> tuple[Array, Array]:
@@ -126,6 +128,7 @@ class VisionTower(nn.Module):
         x = pixel_values.reshape(batch * images, patches, c.patch_dim)
         x = Linear(c.hidden_size, use_bias=True, name="patch_embed", **kinds)(x)
         x = x + self._positions(row, col, grid).astype(self.dtype)
+        x = place(x, self.layout, "batch", None, "act_embed")
 
         rope = vision_rope_table(row, col, c.head_dim, c.rope_theta)
         block = VisionBlock(c, parent=None, **kinds)
@@ -133,7 +136,8 @@ class VisionTower(nn.Module):
         params = stacked_params(self, "blocks", block, c.depth, *example)
 
         def layer(params_l, x, _):
-            return block.apply({"params": params_l}, x, rope, real), None
+            x = block.apply({"params": params_l}, x, rope, real)
+            return place(x, self.layout, "batch", None, "act_embed"), None
 
         # The tapped states end a run of layers each, so no scan has to carry all of them.
         taps, start = [], 0

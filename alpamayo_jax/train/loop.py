@@ -1,20 +1,32 @@
-"""The loop around a train step: batches in, history of metrics out, progress as it goes."""
+"""The loop around a train step: batches in, numbers and checkpoints out, progress as it goes."""
 
 import dataclasses
+import json
 import math
+import pathlib
+import signal
+import threading
 import time
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
+from absl import logging
 import jax
+import numpy as np
 import tqdm
 
-from alpamayo_jax.train.objectives import Metrics
-from alpamayo_jax.train.step import TrainState
+from alpamayo_jax import files
+from alpamayo_jax.train.checkpoint import Checkpoints
+from alpamayo_jax.train.meter import Meter
+from alpamayo_jax.train.objective import Metrics
+from alpamayo_jax.train.state import TrainState
+from alpamayo_jax.train.writers import Writer
 from alpamayo_jax.types import TrainBatch
+
+DIVERGED = "diverged.json"
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not finite; the message names the step."""
+    """The loss or its gradient is not finite; the message names the step and the batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +46,44 @@ class History:
     data_seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Who is told about a run, and what is known about it.
+
+    Attributes:
+      writers: take every entry of the log.
+      flops: operations of a step, over all devices.
+      peak: operations per second of all devices at best.
+      folder: where the batch of a diverged step is named, and profiles go.
+      windows: number of a batch, from 0 -> what is said about each of its rows.
+      profile: (first step, how many) of a profiler trace.
+      progress: show a bar.
+    """
+
+    writers: Sequence[Writer] = ()
+    flops: float | None = None
+    peak: float | None = None
+    folder: pathlib.Path | None = None
+    windows: Callable[[int], list[dict[str, Any]]] | None = None
+    profile: tuple[int, int] | None = None
+    progress: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """When checkpoints are written; one is always written at the end.
+
+    Attributes:
+      checkpoints: where.
+      every: steps between two.
+      validate: the loss by which the best are kept; None: the mean training loss since the last.
+    """
+
+    checkpoints: Checkpoints
+    every: int
+    validate: Callable[[TrainState], float] | None = None
+
+
 def train(
     state: TrainState,
     step: Callable[[TrainState, TrainBatch, jax.Array], tuple[TrainState, Metrics]],
@@ -43,42 +93,168 @@ def train(
     *,
     name: str = "train",
     log_every: int = 10,
-    progress: bool = True,
+    watch: Watch = Watch(),
+    saving: Saving | None = None,
+    place: Callable[[TrainBatch], TrainBatch] = lambda batch: batch,
 ) -> tuple[TrainState, History]:
-    """Runs `num_steps` steps.
+    """Runs until `state.step` is `num_steps`, or until the process is asked to stop (SIGTERM).
+
+    The step that is under way then is finished and, with `saving`, kept; the state that comes back
+    says how far it came.
 
     Args:
       state: donated to the first step.
       step: from `make_train_step`.
-      batches: at least `num_steps` of them.
-      num_steps: how many.
+      batches: host batches of this process, from the one that `state` needs next. With `saving` it
+        has `get_state()`.
+      num_steps: how many in all.
       rng: key of the run.
       name: what the progress bar says.
-      log_every: steps between entries of the history; metrics are fetched only then.
-      progress: show the bar.
+      log_every: steps between entries of the log; metrics are fetched only then.
+      watch: who is told.
+      saving: checkpoints.
+      place: puts a batch on the devices.
 
     Raises:
-      TrainingDiverged: the loss became NaN or infinite.
+      TrainingDiverged: a loss or gradient became NaN or infinite. No checkpoint is written after it.
     """
+    start = int(state.step)
     steps: list[int] = []
     logged: dict[str, list[float]] = {}
-    begin, waited = time.perf_counter(), 0.0
-    bar = tqdm.tqdm(range(1, num_steps + 1), desc=name, unit="step", disable=not progress)
-    with bar:
-        for index in bar:
+    unchecked: list[tuple[int, Metrics]] = []
+    losses: list[float] = []
+    meter, begin, data_seconds = Meter(watch.flops, watch.peak), time.perf_counter(), 0.0
+    bar = tqdm.tqdm(
+        total=num_steps, initial=start, desc=name, unit="step", disable=not watch.progress
+    )
+    with bar, _Stop() as stop, _Profile(watch) as profile:
+        for index in range(start + 1, num_steps + 1):
             asked = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - asked
-            state, metrics = step(state, batch, rng)
-            if index % log_every and index != num_steps:
+            waited = time.perf_counter() - asked
+            data_seconds += waited
+            profile.before(index)
+            state, metrics = step(state, place(batch), rng)
+            profile.after(index, metrics)
+            tokens = int(np.count_nonzero(batch.inputs.attention_mask))
+            meter.add(tokens * jax.process_count(), waited)
+            unchecked.append((index, {key: metrics[key] for key in ("loss", "grad_norm")}))
+            bar.update()
+
+            last = stop.requested(index) or index == num_steps
+            logs = last or index % log_every == 0
+            saves = saving is not None and (last or index % saving.every == 0)
+            cold = index == start + 1
+            if not (logs or saves or cold):
                 continue
-            values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-            if not math.isfinite(values["loss"]):
-                raise TrainingDiverged(
-                    f"{name}: the loss is {values['loss']} at step {index}; lower the learning rate"
+            losses += _check(unchecked, watch, name)
+            unchecked.clear()
+            rates = meter.entry(warm=not cold) if logs or cold else {}
+            if logs:
+                values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+                values |= rates
+                steps.append(index)
+                for key, value in values.items():
+                    logged.setdefault(key, []).append(value)
+                for writer in watch.writers:
+                    writer.write(index, values)
+                bar.set_postfix_str(_line(values))
+            if saves:
+                loss = float(np.mean(losses)) if saving.validate is None else saving.validate(state)
+                losses.clear()
+                saving.checkpoints.save(
+                    index, state, data=batches.get_state(), rng=rng, loss=loss, wait=last
                 )
-            steps.append(index)
-            for key, value in values.items():
-                logged.setdefault(key, []).append(value)
-            bar.set_postfix(loss=f"{values['loss']:.3f}")
-    return state, History(steps, logged, time.perf_counter() - begin, waited)
+            if last:
+                break
+    if int(state.step) < num_steps:
+        logging.warning("%s: asked to stop, after step %d of %d", name, state.step, num_steps)
+    return state, History(steps, logged, time.perf_counter() - begin, data_seconds)
+
+
+def _check(unchecked: list[tuple[int, Metrics]], watch: Watch, name: str) -> list[float]:
+    """The losses of some steps; raises for the first that is not finite."""
+    found = jax.device_get([metrics for _, metrics in unchecked])
+    for (index, _), values in zip(unchecked, found):
+        numbers = {key: float(value) for key, value in values.items()}
+        if all(map(math.isfinite, numbers.values())):
+            continue
+        rows = watch.windows(index - 1) if watch.windows else []
+        clips = ", ".join(sorted({row["clip_id"] for row in rows}))
+        where = f" on a batch of the clips {clips}" if rows else ""
+        if watch.folder is not None and jax.process_index() == 0:
+            path = watch.folder / DIVERGED
+            said = {key: str(value) for key, value in numbers.items()}
+            text = json.dumps({"step": index, **said, "windows": rows}, indent=1)
+            files.write_bytes(path, text.encode())
+            where += f"; {path} lists its windows"
+        numbers = ", ".join(f"{key} {value}" for key, value in numbers.items())
+        raise TrainingDiverged(
+            f"{name}: {numbers} at step {index}{where}; look at these clips, or lower the learning "
+            f"rate"
+        )
+    return [float(values["loss"]) for values in found]
+
+
+def _line(values: dict[str, float]) -> str:
+    """The numbers beside the bar."""
+    parts = [
+        f"loss {values['loss']:.3f}",
+        f"{values['tokens_per_second']:.0f} tok/s",
+        f"{values['step_seconds']:.3f} s/step",
+        f"data {100 * values['data_wait_fraction']:.0f} %",
+        f"{values['memory_gb']:.1f} GB",
+    ]
+    return ", ".join(parts + [f"MFU {100 * values['mfu']:.1f} %"] * ("mfu" in values))
+
+
+class _Stop:
+    """Notices SIGTERM, which clusters send some time before they end a process."""
+
+    def __enter__(self) -> "_Stop":
+        self._asked = False
+        # Several processes must stop at the same step; there, JAX's own service listens.
+        self._mine = jax.process_count() == 1
+        self._mine &= threading.current_thread() is threading.main_thread()
+        if self._mine:
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def _ask(self, *_: Any) -> None:
+        self._asked = True
+
+    def requested(self, step: int) -> bool:
+        if jax.process_count() == 1:
+            return self._asked
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._mine:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+class _Profile:
+    """A profiler trace of some steps, for TensorBoard's or Perfetto's viewer."""
+
+    def __init__(self, watch: Watch):
+        self._watch, self._running = watch, False
+
+    def __enter__(self) -> "_Profile":
+        return self
+
+    def before(self, index: int) -> None:
+        if self._watch.profile and index == self._watch.profile[0]:
+            jax.profiler.start_trace(str(self._watch.folder / "profile"))
+            self._running = True
+
+    def after(self, index: int, metrics: Metrics) -> None:
+        if self._running and index == sum(self._watch.profile) - 1:
+            jax.block_until_ready(metrics)
+            self.__exit__()
+
+    def __exit__(self, *_: Any) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()

@@ -1,108 +1,64 @@
-"""What is trained: functions (params, batch, rng) -> (loss, metrics), pure and jit-able.
+"""What is trained, as objectives (params, batch, rng) -> (loss, metrics), pure and jit-able.
 
-Stage 1 teaches the language model discrete trajectory tokens beside text (cross-entropy); the action
-expert then learns the flow on the language model's cache, whose gradient is stopped (paper, sections
-5.1 and 5.2).
+Stage 1 teaches the language model discrete trajectory tokens beside text, stage 2 Chain-of-Causation
+reasoning, meta-actions and trajectories, and answering trains question and answer: all are the
+cross-entropy of the labelled tokens of conversations, and the conversations differ. The action expert
+learns the flow on the language model's cache, whose gradient is stopped, alone or jointly with the
+tokens (paper, sections 5.1 and 5.2).
 """
 
-from typing import Callable
+import functools
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
-from alpamayo_jax.action import unicycle
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.flow import matching
 from alpamayo_jax.models.alpamayo import Alpamayo
-from alpamayo_jax.ops.losses import masked_mean, token_cross_entropy
-from alpamayo_jax.tokens import history, trajectory
+from alpamayo_jax.ops.losses import chunked_cross_entropy, masked_mean, token_cross_entropy
+from alpamayo_jax.sharding import place
 from alpamayo_jax.tokens.vocabulary import special_token_id
-from alpamayo_jax.types import Array, ModelInputs, TrainBatch
+from alpamayo_jax.train.objective import Metrics, Objective, Weights
+from alpamayo_jax.train.targets import fused_ids, future_actions, token_weights
+from alpamayo_jax.types import Array, KVCache, ModelInputs
 
-Metrics = dict[str, Array]
-LossFn = Callable[[dict, TrainBatch, jax.Array], tuple[Array, Metrics]]
-
-TOKEN_MEANS = ("two_means", "one_mean")
-
-
-def future_actions(batch: TrainBatch, config: ModelConfig) -> Array:
-    """The recorded future as normalised actions, float32 [B, W, 2]."""
-    return unicycle.trajectory_to_action(
-        batch.inputs.ego_history_xyz,
-        batch.inputs.ego_history_rot,
-        batch.ego_future_xyz,
-        batch.ego_future_rot,
-        config.action,
-    )
+TOKEN_MEANS = {
+    "two_means": {"loss_future_traj": 1.0, "loss_others": 1.0},
+    "one_mean": {"loss_tokens": 1.0},
+}
+LOGITS_CHUNK = 512  # positions whose logits are held at a time
 
 
-def fused_ids(batch: TrainBatch, actions: Array, config: ModelConfig) -> Array:
-    """The conversation with history and future placeholders replaced, int32 [B, T]."""
-    tokens, inputs = config.trajectory_tokens, batch.inputs
-    return trajectory.fuse(
-        inputs.input_ids,
-        tokens,
-        special_token_id(config, "traj_history"),
-        history.encode_history(inputs.ego_history_xyz, inputs.ego_history_rot, tokens),
-        special_token_id(config, "traj_future"),
-        trajectory.encode_future(actions, tokens),
-    )
+@flax.struct.dataclass
+class Examples:
+    """A batch with everything that needs no parameters done.
+
+    Attributes:
+      inputs: conversations, trajectory ids in place of the placeholders.
+      noisy: float32 [B, K, W, 2], points on the flow's path; None where no flow is trained.
+      time: float32 [B, K].
+      velocity: float32 [B, K, W, 2], what the expert should say there.
+    """
+
+    inputs: ModelInputs
+    noisy: Array | None = None
+    time: Array | None = None
+    velocity: Array | None = None
 
 
 def token_losses(logits: Array, ids: Array, labels_mask: Array, config: ModelConfig) -> Metrics:
-    """Next-token cross-entropy of the labelled tokens, by kind.
+    """Mean next-token cross-entropy of each kind of `token_weights`; 0 where there is no such token.
 
     Args:
       logits: float32 [B, T, V].
       ids: int32 [B, T], fused.
       labels_mask: bool [B, T].
       config: says which ids are trajectory ids.
-
-    Returns:
-      `loss_future_traj`: mean over labelled trajectory ids and the tokens that open and close the
-      future; `loss_others`: mean over the other labelled tokens; `loss_tokens`: mean over all. Each
-      is 0 where there is no such token.
     """
-    tokens = config.trajectory_tokens
-    targets, labelled = ids[:, 1:], labels_mask[:, 1:]
-    future = (targets >= tokens.traj_token_start_idx) & (targets < tokens.traj_token_end_idx)
-    for name in ("traj_future_start", "traj_future_end"):
-        future |= targets == special_token_id(config, name)
-    values = token_cross_entropy(logits[:, :-1], targets)
-    return {
-        "loss_future_traj": masked_mean(values, labelled & future),
-        "loss_others": masked_mean(values, labelled & ~future),
-        "loss_tokens": masked_mean(values, labelled),
-    }
-
-
-def token_objective(
-    config: ModelConfig, *, mean: str = "two_means", **stack
-) -> LossFn:
-    """Stages 1 and 2: cross-entropy on the labelled tokens of whole conversations.
-
-    Args:
-      config: model.
-      mean: "two_means" adds the means over trajectory tokens and over the others, as the released
-        stage 1 does; "one_mean" is the mean over all labelled tokens.
-      **stack: `remat` and `unroll`, see `layers.stack`.
-
-    Raises:
-      ConfigError: unknown `mean`.
-    """
-    if mean not in TOKEN_MEANS:
-        raise ConfigError(f"token mean {mean!r} is unknown; known: {', '.join(TOKEN_MEANS)}")
-
-    def objective(params, batch, rng):
-        del rng
-        ids = fused_ids(batch, future_actions(batch, config), config)
-        logits = conversation_logits(params, batch.inputs, ids, config, **stack)
-        parts = token_losses(logits, ids, batch.labels_mask, config)
-        if mean == "two_means":
-            return parts["loss_future_traj"] + parts["loss_others"], parts
-        return parts["loss_tokens"], parts
-
-    return objective
+    values = token_cross_entropy(logits[:, :-1], ids[:, 1:])
+    weights = token_weights(ids, labels_mask, config)
+    return {name: masked_mean(values, mask) for name, mask in weights.items()}
 
 
 def conversation_logits(
@@ -125,9 +81,6 @@ def expert_velocity(
 ) -> Array:
     """The velocity at noisy actions, after the teacher-forced conversation up to the future.
 
-    The waypoints see each other and every real token up to `<|traj_future_start|>`, as they do when
-    sampling; the cache's gradient is stopped.
-
     Args:
       params: of the whole policy.
       inputs: conversations.
@@ -135,13 +88,30 @@ def expert_velocity(
       x: float32 [B, K, W, 2], K noisy versions of each row's actions.
       t: float32 [B, K].
       config: model.
-      **stack: `remat` and `unroll`, see `layers.stack`.
+      **stack: fields of `Alpamayo`.
 
     Returns:
       float32 [B, K, W, 2].
     """
-    model = Alpamayo(config, **stack)
-    _, cache = model.apply({"params": params}, inputs, ids, method="prefill")
+    _, cache = Alpamayo(config, **stack).apply({"params": params}, inputs, ids, method="prefill")
+    return velocity_on_cache(params, cache, inputs, ids, x, t, config, **stack)
+
+
+def velocity_on_cache(
+    params: dict,
+    cache: KVCache,
+    inputs: ModelInputs,
+    ids: Array,
+    x: Array,
+    t: Array,
+    config: ModelConfig,
+    **stack,
+) -> Array:
+    """As `expert_velocity`, on the cache of the whole conversation, whose gradient is stopped.
+
+    The waypoints see each other and every real token up to `<|traj_future_start|>`, as they do when
+    sampling.
+    """
     cache = jax.lax.stop_gradient(cache)
     # The last start token of each row: a reasoning text cannot contain one.
     slots = jnp.arange(ids.shape[1])
@@ -150,40 +120,71 @@ def expert_velocity(
     mask = inputs.attention_mask & (slots < cut[:, None])
     positions = (cut + inputs.rope_delta)[:, None] + jnp.arange(config.action.n_waypoints)
     positions = jnp.broadcast_to(positions[:, None], (3, *x.shape[:-1]))
-    return model.apply(
+    return Alpamayo(config, **stack).apply(
         {"params": params}, x, t, positions, [(cache, mask[:, None, None, :])], method="velocity"
     )
 
 
-def expert_objective(
-    config: ModelConfig, *, noises_per_row: int = 1, **stack
-) -> LossFn:
-    """The action expert by conditional flow matching (equation 7 of the paper).
+def token_objective(config: ModelConfig, *, mean: str = "two_means", **stack) -> Objective:
+    """Stages 1 and 2 and answering: cross-entropy on the labelled tokens of whole conversations.
+
+    Args:
+      config: model.
+      mean: "two_means" adds the means over trajectory tokens and over the others, as the released
+        stage 1 does; "one_mean" is the mean over all labelled tokens.
+      **stack: fields of `Alpamayo`: `remat`, `unroll`, `layout`.
+
+    Raises:
+      ConfigError: unknown `mean`.
+    """
+    return _objective(config, _coefficients(mean), None, stack)
+
+
+def expert_objective(config: ModelConfig, *, noises_per_row: int = 1, **stack) -> Objective:
+    """The action expert by conditional flow matching (equation 8 of the paper).
+
+    Conversations without a future do not count.
 
     Args:
       config: model.
       noises_per_row: noise and time draws per conversation; they share its prefill.
-      **stack: `remat` and `unroll`, see `layers.stack`.
+      **stack: as in `token_objective`.
     """
-
-    def objective(params, batch, rng):
-        actions = future_actions(batch, config)
-        x = jnp.repeat(actions[:, None], noises_per_row, axis=1)
-        pair = matching.sample_pair(rng, x, config.flow)
-        ids = fused_ids(batch, actions, config)
-        velocity = expert_velocity(
-            params, batch.inputs, ids, pair.x_t, pair.t[..., 0, 0], config, **stack
-        )
-        loss = matching.loss(velocity, pair.target)
-        return loss, {"loss_flow": loss}
-
-    return objective
+    return _objective(config, {"loss_flow": 1.0}, noises_per_row, stack)
 
 
-OBJECTIVES = {"tokens": token_objective, "expert": expert_objective}
+def joint_objective(
+    config: ModelConfig,
+    *,
+    mean: str = "one_mean",
+    noises_per_row: int = 1,
+    flow_weight: float = 1.0,
+    token_weight: float = 1.0,
+    **stack,
+) -> Objective:
+    """Tokens and flow together, on one pass of the language model.
+
+    The flow does not reach the language model: its gradient stops at the cache.
+
+    Args:
+      config: model.
+      mean: as in `token_objective`; the release's joint training has "one_mean".
+      noises_per_row: as in `expert_objective`.
+      flow_weight: of the flow's loss.
+      token_weight: of the tokens' loss.
+      **stack: as in `token_objective`.
+
+    Raises:
+      ConfigError: unknown `mean`.
+    """
+    weights = {name: token_weight * c for name, c in _coefficients(mean).items()}
+    return _objective(config, {"loss_flow": flow_weight, **weights}, noises_per_row, stack)
 
 
-def make_objective(name: str, config: ModelConfig, **options) -> LossFn:
+OBJECTIVES = {"tokens": token_objective, "expert": expert_objective, "joint": joint_objective}
+
+
+def make_objective(name: str, config: ModelConfig, **options) -> Objective:
     """The objective called `name`.
 
     Raises:
@@ -192,3 +193,58 @@ def make_objective(name: str, config: ModelConfig, **options) -> LossFn:
     if name not in OBJECTIVES:
         raise ConfigError(f"objective {name!r} is unknown; known: {', '.join(OBJECTIVES)}")
     return OBJECTIVES[name](config, **options)
+
+
+def _coefficients(mean: str) -> dict[str, float]:
+    if mean not in TOKEN_MEANS:
+        raise ConfigError(f"token mean {mean!r} is unknown; known: {', '.join(TOKEN_MEANS)}")
+    return TOKEN_MEANS[mean]
+
+
+def _objective(
+    config: ModelConfig, coefficients: dict[str, float], noises: int | None, stack: dict
+) -> Objective:
+    tokens = any(name != "loss_flow" for name in coefficients)
+    return Objective(
+        prepare=functools.partial(
+            _prepare, config=config, tokens=tokens, noises=noises, layout=stack.get("layout")
+        ),
+        values=functools.partial(_values, config=config, tokens=tokens, stack=stack),
+        coefficients=coefficients,
+    )
+
+
+def _prepare(batch, rng, *, config, tokens, noises, layout) -> tuple[Examples, Weights]:
+    actions = future_actions(batch, config, layout)
+    ids = fused_ids(batch, actions, config)
+    examples, weights = Examples(inputs=batch.inputs.replace(input_ids=ids)), {}
+    if tokens:
+        weights |= token_weights(ids, batch.labels_mask, config)
+    if noises is not None:
+        pair = matching.sample_pair(rng, jnp.repeat(actions[:, None], noises, 1), config.flow)
+        examples = examples.replace(noisy=pair.x_t, time=pair.t[..., 0, 0], velocity=pair.target)
+        has_future = (ids == special_token_id(config, "traj_future_start")).any(-1)
+        weights["loss_flow"] = jnp.repeat(has_future[:, None], noises, 1)
+    return examples, weights
+
+
+def _values(params, examples, weights, *, config, tokens, stack) -> dict[str, Array]:
+    model, inputs = Alpamayo(config, **stack), examples.inputs
+    ids, values = inputs.input_ids, {}
+    hidden, cache = model.apply({"params": params}, inputs, ids, method="prefill")
+    if tokens:
+        hidden = place(hidden, stack.get("layout"), "batch", None, "act_embed")
+        nll = chunked_cross_entropy(
+            lambda h: model.apply({"params": params}, h, method="logits"),
+            hidden[:, :-1],
+            ids[:, 1:],
+            weights["loss_tokens"],
+            LOGITS_CHUNK,
+        )
+        values |= dict.fromkeys(("loss_future_traj", "loss_others", "loss_tokens"), nll)
+    if examples.noisy is not None:
+        got = velocity_on_cache(
+            params, cache, inputs, ids, examples.noisy, examples.time, config, **stack
+        )
+        values["loss_flow"] = jnp.mean(jnp.square(got - examples.velocity), axis=(-2, -1))
+    return values

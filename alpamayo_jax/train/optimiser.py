@@ -47,6 +47,11 @@ class OptimiserConfig:
     groups: tuple[tuple[str, float], ...] = ((r".*", 1.0),)
 
     def __post_init__(self):
+        if not 0 <= self.warmup_steps < self.num_steps:
+            raise ConfigError(
+                f"optimiser: warmup_steps {self.warmup_steps} must be in [0, num_steps "
+                f"{self.num_steps})"
+            )
         if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ConfigError(
                 f"optimiser: learning_rate {self.learning_rate} must be above 0 and weight_decay "

@@ -7,105 +7,178 @@ import jax.numpy as jnp
 import optax
 
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.sharding import NamedSharding, PartitionSpec, field_axes
+from alpamayo_jax.sharding import NamedSharding, PartitionSpec, replicated
 from alpamayo_jax.train import ema as averages
 from alpamayo_jax.train import partition
-from alpamayo_jax.train.objectives import LossFn, Metrics
+from alpamayo_jax.train.objective import LossFn, Metrics, Objective, totals
 from alpamayo_jax.train.optimiser import Optimiser
-from alpamayo_jax.train.state import TrainState, create_state
+from alpamayo_jax.train.state import TrainState
 from alpamayo_jax.types import TrainBatch
 
 Step = Callable[[TrainState, TrainBatch, jax.Array], tuple[TrainState, Metrics]]
 
-init_state = create_state
-
-
-def split_rows(batch: Any, parts: int, shardings: Any = None) -> Any:
-    """Rows of a batch in `parts` micro-batches: every array gets a leading axis of that length.
-
-    Micro-batch p holds rows p, p + parts, ...: then rows stay on the device that has them.
-
-    Args:
-      batch: of B rows.
-      parts: a divisor of B.
-      shardings: of the batch's arrays, to keep the rest of each array where it is.
-
-    Raises:
-      ConfigError: B is no multiple of `parts`.
-    """
-
-    def cut(path, array, sharding):
-        axis = field_axes(path).index("batch")
-        rows = array.shape[axis]
-        if rows % parts:
-            raise ConfigError(f"a batch of {rows} rows does not split into {parts} micro-batches")
-        shape = (*array.shape[:axis], rows // parts, parts, *array.shape[axis + 1 :])
-        array = jnp.moveaxis(array.reshape(shape), axis + 1, 0)
-        if sharding is None:
-            return array
-        spec = PartitionSpec(None, *sharding.spec)
-        return jax.lax.with_sharding_constraint(array, NamedSharding(sharding.mesh, spec))
-
-    if shardings is None:
-        return jax.tree_util.tree_map_with_path(lambda p, a: cut(p, a, None), batch)
-    return jax.tree_util.tree_map_with_path(cut, batch, shardings)
+# Layers of these are stacked: their kernels are most of a model and each is used once per pass.
+_STACKS = ("layers", "blocks")
 
 
 def make_train_step(
-    objective: LossFn,
+    objective: Objective | LossFn,
     optimiser: Optimiser,
     *,
     accumulate: int = 1,
     ema_decay: float | None = None,
+    compute_dtype: str | None = None,
     shardings: TrainState | None = None,
     batch_sharding: TrainBatch | None = None,
 ) -> Step:
     """Compiles a step of `optimiser` on `objective`; the state passed in is donated.
 
     The random key of a step is `fold_in(rng, step)`, so a run does not depend on where it was
-    interrupted. Metrics are `loss`, `grad_norm`, `learning_rate` and what the objective reports.
+    interrupted. A step whose loss or gradient is not finite changes nothing but `step`. Metrics are
+    `loss`, `grad_norm` before clipping, `learning_rate`, `finite` (1 or 0) and the objective's terms.
 
     Args:
-      objective: what to minimise.
+      objective: what to minimise. Only an `Objective` can be accumulated.
       optimiser: from `make_optimiser`.
-      accumulate: micro-batches per step; their weighted means are those of the whole batch.
+      accumulate: micro-batches per step, one after the other; loss and gradients are those of the
+        whole batch.
       ema_decay: of the moving average, for a state that has one.
+      compute_dtype: type that the layers compute in. Their kernels are cast once per step, where
+        they lie, so that narrow numbers travel between devices.
       shardings: from `state_shardings`; None leaves everything on one device.
-      batch_sharding: from `sharding.batch_shardings`.
-    """
+      batch_sharding: from `sharding.batch_shardings`; needed with `shardings`.
 
-    def gradients(trainable, frozen, batch, key):
+    Raises:
+      ConfigError: a contradiction among the arguments; when called, a batch that does not split or
+        a state that has a moving average without `ema_decay`, or the other way round.
+    """
+    if accumulate < 1:
+        raise ConfigError(f"accumulate {accumulate} must be at least 1")
+    if accumulate > 1 and not isinstance(objective, Objective):
+        raise ConfigError("only an Objective, whose weights are known in advance, can be accumulated")
+    if (shardings is None) != (batch_sharding is None):
+        raise ConfigError("shardings of the state and of the batch come together or not at all")
+
+    def whole_batch(trainable, frozen, batch, key):
         def loss(trainable):
             return objective(partition.merge(trainable, frozen), batch, key)
 
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
-        return value, metrics, grads
+        return value, metrics, _wide(grads)
+
+    def micro_batches(trainable, frozen, batch, key):
+        examples = objective.prepare(batch, key)
+        sizes = totals(examples[1])
+        rows = None if batch_sharding is None else _row_sharding(batch_sharding)
+        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, _wide(p).dtype), trainable)
+        sums = {name: jnp.float32(0) for name in sizes}
+
+        def one(carry, part):
+            def loss(trainable):
+                sums = objective.sums(partition.merge(trainable, frozen), *part)
+                return objective.loss(sums, sizes), sums
+
+            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
+            return _like_params(jax.tree.map(jnp.add, carry, (sums, _wide(grads)))), None
+
+        def _like_params(carry):
+            return carry[0], placed(carry[1])
+
+        (sums, grads), _ = jax.lax.scan(one, (sums, zeros), split_rows(examples, accumulate, rows))
+        return objective.loss(sums, sizes), objective.means(sums, sizes), grads
+
+    def placed(grads):
+        if shardings is None:
+            return grads
+        where = optimiser.trainable(shardings.params)
+        return jax.tree.map(jax.lax.with_sharding_constraint, grads, where)
 
     def step(state: TrainState, batch: TrainBatch, rng: jax.Array):
-        if accumulate != 1:
-            raise NotImplementedError
+        if (state.ema is None) != (ema_decay is None):
+            raise ConfigError("a moving average needs both a state that has one and ema_decay")
         key = jax.random.fold_in(rng, state.step)
         trainable, frozen = partition.split(state.params, optimiser.factors)
-        loss, metrics, grads = gradients(trainable, frozen, batch, key)
+        gradients = whole_batch if accumulate == 1 else micro_batches
+        loss, metrics, grads = gradients(
+            narrow_kernels(trainable, compute_dtype), narrow_kernels(frozen, compute_dtype), batch, key
+        )
+        grads = placed(grads)
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt_state = optimiser.transform.update(grads, state.opt_state, trainable)
-        trainable = optax.apply_updates(trainable, updates)
-        average = state.ema
+        new = optax.apply_updates(trainable, updates), opt_state, state.ema
         if ema_decay is not None:
-            average = averages.update(average, trainable, ema_decay, state.step)
+            new = (*new[:2], averages.update(state.ema, new[0], ema_decay, state.step))
+        old = trainable, state.opt_state, state.ema
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         metrics = metrics | {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
-            "learning_rate": optimiser.learning_rate(state.step),
+            "grad_norm": norm,
+            "learning_rate": jnp.float32(optimiser.learning_rate(state.step)),
+            "finite": finite.astype(jnp.float32),
         }
-        params = partition.merge(trainable, frozen)
-        return TrainState(state.step + 1, params, opt_state, average), metrics
+        return TrainState(state.step + 1, partition.merge(new[0], frozen), *new[1:]), metrics
 
     if shardings is None:
         return jax.jit(step, donate_argnums=0)
-    whole = NamedSharding(shardings.step.mesh, PartitionSpec())
+    everywhere = replicated(shardings.step.mesh)
     return jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(shardings, batch_sharding, whole),
-        out_shardings=(shardings, whole),
+        in_shardings=(shardings, batch_sharding, everywhere),
+        out_shardings=(shardings, everywhere),
     )
+
+
+def narrow_kernels(params: dict, dtype: str | None) -> dict:
+    """`params` with the kernels of stacked layers in `dtype`, as the layers themselves would cast."""
+
+    def cast(path, leaf):
+        names = [getattr(key, "key", "") for key in path]
+        if names[-1] == "kernel" and any(name in _STACKS for name in names):
+            return leaf.astype(dtype)
+        return leaf
+
+    return params if dtype is None else jax.tree_util.tree_map_with_path(cast, params)
+
+
+def split_rows(examples: Any, parts: int, rows: NamedSharding | None = None) -> Any:
+    """Rows in `parts` micro-batches: every array gets a leading axis of that length.
+
+    Micro-batch p holds rows p, p + parts, ...: rows stay on the device that has them.
+
+    Args:
+      examples: arrays of B rows.
+      parts: a divisor of B.
+      rows: how the axis of rows is sharded.
+
+    Raises:
+      ConfigError: B is no multiple of `parts`.
+    """
+
+    def cut(path, array):
+        # `position_ids` is the one array whose rows are not its first axis.
+        axis = int(partition.path_name(path[-1:]) == "position_ids")
+        count = array.shape[axis]
+        if count % parts:
+            raise ConfigError(f"a batch of {count} rows does not split into {parts} micro-batches")
+        shape = (*array.shape[:axis], count // parts, parts, *array.shape[axis + 1 :])
+        array = jnp.moveaxis(array.reshape(shape), axis + 1, 0)
+        if rows is None:
+            return array
+        spec = [PartitionSpec.UNCONSTRAINED] * array.ndim
+        spec[0], spec[axis + 1] = None, rows.spec[0]
+        where = NamedSharding(rows.mesh, PartitionSpec(*spec))
+        return jax.lax.with_sharding_constraint(array, where)
+
+    return jax.tree_util.tree_map_with_path(cut, examples)
+
+
+def _row_sharding(batch_sharding: TrainBatch) -> NamedSharding:
+    leaf = batch_sharding.ego_future_xyz
+    return NamedSharding(leaf.mesh, PartitionSpec(*leaf.spec[:1]))
+
+
+def _wide(tree: Any) -> Any:
+    """In float32 at least: gradients of narrow parameters add up there."""
+    return jax.tree.map(lambda a: a.astype(jnp.promote_types(a.dtype, jnp.float32)), tree)

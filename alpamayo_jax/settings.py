@@ -1,0 +1,176 @@
+"""Every knob of training, with its meaning and its default.
+
+`train_config()` is the whole as a `ConfigDict`; a file in `configs/` changes what it wants, flags
+(`--config.stage.steps=100`) change it again, and `recipe` makes parts of it.
+"""
+
+import dataclasses
+
+import ml_collections
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Clips, and which of their windows train and test.
+
+    Attributes:
+      source: "procedural" (simulated drives) or "clips" (a folder of recorded ones).
+      root: clips: the folder.
+      num_clips: procedural: how many drives train.
+      num_test_clips: procedural: how many more are held out.
+      train_seconds: clips: windows that train lie within (first, last) on each clip's clock; None is
+        an open end.
+      test_seconds: clips: windows that are held out.
+      train_stride_s: between windows that train.
+      test_stride_s: between windows that are held out.
+      num_frames: per camera, 0.1 s apart, the last at t0.
+      max_length: tokens of a conversation; shorter ones are padded to it on the left.
+      mirror: also train on every window seen in a mirror.
+      components: what the assistant is taught to say, some of "cot", "meta_action", "traj_future";
+        empty: reasoning, the meta-action where there is one, the future.
+      num_workers: processes that prepare batches; 0: threads of this one.
+      cache_mb: memory for prepared windows, in MiB per process; 0 prepares them anew every epoch.
+    """
+
+    source: str = "procedural"
+    root: str = ""
+    num_clips: int = 32
+    num_test_clips: int = 8
+    train_seconds: tuple = (0.0, 50.0)
+    test_seconds: tuple = (58.0, None)
+    train_stride_s: float = 0.2
+    test_stride_s: float = 0.5
+    num_frames: int = 4
+    max_length: int = 3200
+    mirror: bool = False
+    components: tuple[str, ...] = ()
+    num_workers: int = 0
+    cache_mb: int = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+    """One stage of training: what is minimised, on which parameters, how.
+
+    Attributes:
+      objective: "tokens" (stages 1 and 2: cross-entropy on conversations), "expert" (flow matching,
+        language model frozen) or "joint" (both, the flow's gradient stops at the cache).
+      steps: optimiser steps.
+      batch_size: rows per step, over all hosts and micro-batches.
+      accumulate: micro-batches per step, one after the other.
+      learning_rate: at the end of the warm-up.
+      warmup_fraction: share of the steps in which the rate rises from 0.
+      schedule: after the warm-up: "cosine", "linear" or "constant".
+      final_fraction: last learning rate over `learning_rate`.
+      vision_factor: learning rate of the vision tower over that of the rest; 0 freezes it.
+      frozen: patterns of whole parameter paths that do not train, besides what the objective leaves.
+      weight_decay: on matrices.
+      clip_norm: longer gradients are scaled down to this.
+      beta2: second moment of AdamW.
+      ema_decay: of a moving average of the trained parameters, which is then what is exported; 0:
+        none.
+      mean: "one_mean" over all labelled tokens, or "two_means": over trajectory tokens plus over the
+        others, as the released stage 1.
+      noises_per_row: expert and joint: noise and time draws per conversation.
+      flow_weight: joint: of the flow's loss.
+      remat: what the backward pass computes again: "none", "dots" or "full", from most memory to
+        least.
+      lora_rank: of low-rank adapters, which then are all that trains; 0: none.
+      lora_alpha: adapters are scaled by this over the rank.
+      lora_layers: pattern of the paths of the linear layers that get one.
+    """
+
+    objective: str = "tokens"
+    steps: int = 1000
+    batch_size: int = 8
+    accumulate: int = 1
+    learning_rate: float = 1e-5
+    warmup_fraction: float = 0.05
+    schedule: str = "cosine"
+    final_fraction: float = 0.1
+    vision_factor: float = 1.0
+    frozen: tuple[str, ...] = ()
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    beta2: float = 0.999
+    ema_decay: float = 0.0
+    mean: str = "one_mean"
+    noises_per_row: int = 1
+    flow_weight: float = 1.0
+    remat: str = "none"
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_layers: str = r".*/(q|k|v|o|gate|up|down)_proj"
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """Devices; one size may be -1: whatever is left. All 1: the first device alone.
+
+    Attributes:
+      data: copies of the parameters; each sees a part of the batch.
+      fsdp: parts of the parameters; each sees a part of the batch.
+      tensor: parts of heads and MLPs.
+      seq: parts of a sequence.
+    """
+
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+    seq: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionSettings:
+    """Number formats while training; the export has the format of the start.
+
+    Attributes:
+      params: of the parameters that are kept and updated; "" as the model comes.
+      compute: of matrix products; "" as the model comes.
+    """
+
+    params: str = ""
+    compute: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """What is watched and kept.
+
+    Attributes:
+      log_every: steps between entries of the log.
+      save_every: steps between checkpoints.
+      keep_last: newest checkpoints that are kept.
+      keep_best: checkpoints of the lowest loss that are kept besides.
+      validation_batches: held-out batches whose loss decides which is best, computed whenever a
+        checkpoint is written; 0: the training loss decides.
+      tensorboard: write event files.
+      wandb_project: Weights & Biases project to log to; "": none.
+    """
+
+    log_every: int = 10
+    save_every: int = 500
+    keep_last: int = 2
+    keep_best: int = 1
+    validation_batches: int = 0
+    tensorboard: bool = True
+    wandb_project: str = ""
+
+
+def train_config(preset: str = "tiny") -> ml_collections.ConfigDict:
+    """All knobs of `experiments/train.py` at their defaults.
+
+    Besides the sections there are `seed`, `preset` (the model) and `init_from`: a checkpoint
+    directory to start from, which then also says what the model is.
+    """
+    sections = {
+        "data": DataSettings(),
+        "stage": StageSettings(),
+        "mesh": MeshSettings(),
+        "precision": PrecisionSettings(),
+        "run": RunSettings(),
+    }
+    return ml_collections.ConfigDict(
+        {"seed": 0, "preset": preset, "init_from": ""}
+        | {name: dataclasses.asdict(section) for name, section in sections.items()}
+    )
