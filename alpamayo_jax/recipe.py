@@ -6,14 +6,15 @@ A configuration is what a file in `configs/` returns; its comments say what each
 import dataclasses
 import functools
 import math
+import pathlib
 from typing import Any
 
 import jax
 import ml_collections
 
-from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax import settings
+from alpamayo_jax.config import ConfigError, build
 from alpamayo_jax.data.mirror import WithMirrored
-from alpamayo_jax.data.pipeline import training_batches
 from alpamayo_jax.data.sources import (
     ClipSource,
     Split,
@@ -21,30 +22,33 @@ from alpamayo_jax.data.sources import (
     split_by_clip,
     split_by_time,
 )
-from alpamayo_jax.decode.policy import Policy, new_policy
+from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new_policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.presets import preset
-from alpamayo_jax.train.loop import History, train
-from alpamayo_jax.train.objectives import LossFn, make_objective
-from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser
-from alpamayo_jax.train.step import init_state, make_train_step
+from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
+from alpamayo_jax.train import assemble
+from alpamayo_jax.train.checkpoint import hash_of
+from alpamayo_jax.train.loop import History
+from alpamayo_jax.train.run import Folder, Training, run_in_memory
+from alpamayo_jax.train.stages import check_stage
 
 _FRAME_CACHE_MB = 512
 
-# Which parameters each stage trains; the other half is frozen to the bit.
-_LANGUAGE = r"vlm/.*"
-_GROUPS = {
-    "tokens": ((_LANGUAGE, 1.0), (r".*", 0.0)),
-    "expert": ((_LANGUAGE, 0.0), (r".*", 1.0)),
-}
+# Sections that describe a stage; the pipeline has one for each of its stages.
+_STAGES = ("stage", "tokens", "expert")
 
 _LEAST = {
     "seed": 0,
     "data.num_frames": 1,
     "data.max_length": 1,
-    "tokens.batch_size": 1,
-    "expert.batch_size": 1,
-    "expert.noises_per_row": 1,
+    "data.num_workers": 0,
+    "data.cache_mb": 0,
+    "run.log_every": 1,
+    "run.save_every": 1,
+    "run.keep_last": 1,
+    "run.keep_best": 0,
+    "run.validation_batches": 0,
     "eval.batch_size": 1,
     "eval.max_windows": 0,
     "eval.pictures": 0,
@@ -58,16 +62,36 @@ def check(config: ml_collections.ConfigDict) -> None:
       ConfigError: names the knob, or the setting made of it.
     """
     for knob, least in _LEAST.items():
-        value = functools.reduce(getattr, knob.split("."), config)
-        if value < least:
-            raise ConfigError(f"{knob} is {value}, not {least} or more")
+        *sections, name = knob.split(".")
+        section = functools.reduce(lambda c, key: c.get(key, {}), sections, config)
+        if name in section and section[name] < least:
+            raise ConfigError(f"{knob} is {section[name]}, not {least} or more")
     if config.seed >= 2**32:
         raise ConfigError(f"seed is {config.seed}, not below 2**32")
-    model = preset(config.preset)
-    for name in _GROUPS:
-        _objective(name, config, model)
-        _optimiser_config(name, config)
-    sample_settings(config)
+    model = describe_start(config).config
+    for name in [name for name in _STAGES if name in config]:
+        check_stage(name, stage_settings(name, config), model)
+    _section(settings.DataSettings, config, "data")
+    assemble.training_config(model, _section(settings.PrecisionSettings, config, "precision"))
+    if "eval" in config:
+        sample_settings(config)
+
+
+def stage_settings(name: str, config: ml_collections.ConfigDict) -> settings.StageSettings:
+    """Section `name`; knobs that it leaves out have their defaults, the objective its name.
+
+    Raises:
+      ConfigError: there is no such section, or a knob of it is unknown or of another type.
+    """
+    if name not in _STAGES or name not in config:
+        known = [stage for stage in _STAGES if stage in config]
+        raise ConfigError(f"stage {name!r} is unknown; known: {', '.join(known)}")
+    values = {"objective": name} | config[name].to_dict()
+    return build(settings.StageSettings, values, f"{name}.")
+
+
+def _section(kind: type, config: ml_collections.ConfigDict, name: str) -> Any:
+    return build(kind, config[name].to_dict() if name in config else {}, f"{name}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +151,58 @@ def _seconds(knob: str, value: Any) -> tuple[float | None, float | None]:
 
 
 def make_policy(config: ml_collections.ConfigDict) -> Policy:
-    """An untrained policy of `config.preset`."""
+    """The policy to start from: `config.init_from` if that is given, else a random `config.preset`.
+
+    Raises:
+      InputError: the checkpoint is missing, damaged, or of another model.
+    """
+    if config.get("init_from"):
+        return load_policy(config.init_from)
     return new_policy(preset(config.preset), jax.random.key(config.seed))
+
+
+def describe_start(config: ml_collections.ConfigDict) -> Policy:
+    """As `make_policy`, with the shapes of the parameters in place of the parameters."""
+    if config.get("init_from"):
+        return describe_policy(config.init_from)
+    model = preset(config.preset)
+    return Policy(config=model, params=param_shapes(model), tokenizer=tiny_tokenizer(model))
+
+
+def make_training(
+    name: str,
+    config: ml_collections.ConfigDict,
+    policy: Policy,
+    data: Data,
+    *,
+    count_flops: bool = False,
+) -> Training:
+    """The parts of the stage that section `name` of `config` describes.
+
+    Args:
+      name: "stage", or a stage of the pipeline: "tokens" or "expert".
+      config: all knobs.
+      policy: what to start from; its parameters may be shapes, see `describe_start`.
+      data: clips and windows.
+      count_flops: trace the step, for MFU.
+
+    Raises:
+      ConfigError: an unknown stage, or knobs that do not fit each other or the devices.
+    """
+    stage = stage_settings(name, config)
+    run = _section(settings.RunSettings, config, "run")
+    return assemble.make_training(
+        name,
+        stage,
+        assemble.Start(policy, config.get("init_from") or None, config.seed),
+        assemble.Windows(data.training_source, data.training_windows),
+        _section(settings.DataSettings, config, "data"),
+        mesh=_section(settings.MeshSettings, config, "mesh"),
+        precision=_section(settings.PrecisionSettings, config, "precision"),
+        held_out=assemble.Windows(data.source, data.split.test),
+        validation_batches=run.validation_batches,
+        count_flops=count_flops,
+    )
 
 
 def train_stage(
@@ -139,58 +213,41 @@ def train_stage(
     *,
     progress: bool = True,
 ) -> tuple[Policy, History]:
-    """Trains one stage, "tokens" or "expert", by the section of `config` of that name.
+    """Trains the stage that section `name` of `config` describes, in memory.
 
     Returns:
       The policy with new parameters, and what was logged.
 
     Raises:
-      ConfigError: an unknown stage, or no steps.
+      ConfigError: as `make_training`.
       TrainingDiverged: the loss is no longer finite.
     """
-    if name not in _GROUPS:
-        raise ConfigError(f"stage {name!r} is unknown; known: {', '.join(_GROUPS)}")
-    stage = config[name]
-    optimiser = make_optimiser(_optimiser_config(name, config), policy.params)
-    batches = training_batches(
-        data.training_source,
-        data.training_windows,
-        policy.processor,
-        batch_size=stage.batch_size,
-        seed=config.seed,
-        num_frames=config.data.num_frames,
-        pad_to=config.data.max_length,
-        cache_windows=True,
+    training = make_training(name, config, policy, data)
+    state, history = run_in_memory(training, progress=progress)
+    return assemble.trained_policy(policy, state), history
+
+
+def make_folder(config: ml_collections.ConfigDict, data: Data, path: pathlib.Path) -> Folder:
+    """How `config.run` keeps a run in a folder.
+
+    What a run is made of must be the same when it goes on: all knobs but those of `run` and `mesh`,
+    and the windows it trains on, wherever the clips are by then.
+    """
+    same = {k: v for k, v in config.to_dict().items() if k not in ("run", "mesh")}
+    clips = sorted({number for number, _ in data.split.train})
+    names = [data.source.clip(number).clip_id for number in clips]
+    windows = hash_of([names, list(data.training_windows)])
+    same["data"] = {k: v for k, v in same["data"].items() if k != "root"} | {"windows": windows}
+    run = _section(settings.RunSettings, config, "run")
+    return Folder(
+        path=path,
+        config=same,
+        save_every=run.save_every,
+        keep_last=run.keep_last,
+        keep_best=run.keep_best,
+        tensorboard=run.tensorboard,
+        wandb_project=run.wandb_project,
     )
-    state, history = train(
-        init_state(policy.params, optimiser),
-        make_train_step(_objective(name, config, policy.config), optimiser),
-        iter(batches),
-        stage.steps,
-        jax.random.fold_in(jax.random.key(config.seed), list(_GROUPS).index(name)),
-        name=f"train {name}",
-        progress=progress,
-    )
-    return dataclasses.replace(policy, params=state.params), history
-
-
-def _objective(name: str, config: ml_collections.ConfigDict, model: ModelConfig) -> LossFn:
-    knob = "noises_per_row" if name == "expert" else "mean"
-    return make_objective(name, model, **{knob: config[name][knob]})
-
-
-def _optimiser_config(name: str, config: ml_collections.ConfigDict) -> OptimiserConfig:
-    stage = config[name]
-    try:
-        return OptimiserConfig(
-            learning_rate=stage.learning_rate,
-            num_steps=stage.steps,
-            warmup_steps=int(stage.warmup_fraction * stage.steps),
-            weight_decay=stage.weight_decay,
-            groups=_GROUPS[name],
-        )
-    except ConfigError as error:
-        raise ConfigError(f"stage {name!r}: {error}") from error
 
 
 def sample_settings(config: ml_collections.ConfigDict) -> SampleSettings:

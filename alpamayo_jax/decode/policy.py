@@ -9,7 +9,7 @@ import jax
 
 from alpamayo_jax import convert
 from alpamayo_jax.config import ModelConfig
-from alpamayo_jax.models.init import init_params
+from alpamayo_jax.models.init import init_params, param_shapes
 from alpamayo_jax.tokens.processor import Processor
 from alpamayo_jax.tokens.tokenizer import Tokenizer, tiny_tokenizer
 
@@ -78,13 +78,24 @@ def load_policy(
     Raises:
       InputError: a file is missing, damaged, or of another model; the message names it.
     """
+    policy = describe_policy(directory)
+    params = convert.load_params(
+        directory, policy.config, shardings=shardings, dtype=dtype, progress=progress
+    )
+    return dataclasses.replace(policy, params=params)
+
+
+def describe_policy(directory: str | os.PathLike) -> Policy:
+    """As `load_policy`, with the shapes of the parameters in place of the parameters.
+
+    Raises:
+      InputError: a small file is missing or damaged.
+    """
     config, raw = convert.read_config(directory)
     files = convert.companion_files(directory)
     return Policy(
         config=config,
-        params=convert.load_params(
-            directory, config, shardings=shardings, dtype=dtype, progress=progress
-        ),
+        params=param_shapes(config),
         tokenizer=Tokenizer.from_directory(directory, config),
         raw=raw,
         files={name: path.read_bytes() for name, path in files.items()},

@@ -1,4 +1,4 @@
-"""Linear layer: [in, out] kernel, computed in the compute type."""
+"""Linear layer: [in, out] kernel, computed in the compute type, with or without an adapter."""
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,10 @@ def matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
 
 
 class Linear(nn.Module):
-    """y = x kernel (+ bias)."""
+    """y = x kernel (+ bias), and + x lora_a lora_b lora_scale where the parameters have these.
+
+    The low-rank product never becomes a matrix as large as the kernel, forwards or backwards.
+    """
 
     features: int
     use_bias: bool = False
@@ -31,4 +34,7 @@ class Linear(nn.Module):
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(self.dtype)
+        if self.has_variable("params", "lora_a"):
+            a, b, scale = (self.get_variable("params", f"lora_{n}") for n in ("a", "b", "scale"))
+            y = y + matmul(matmul(x, a, self.dtype), b, self.dtype) * scale.astype(self.dtype)
         return y

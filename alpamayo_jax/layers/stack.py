@@ -30,13 +30,30 @@ def stacked_params(
       block: the unbound layer (built with `parent=None`).
       num_layers: length of the leading axis.
       *example: small arguments that initialise one block.
+
+    Returns:
+      The subtree; when applied, also what the block does not declare itself, such as adapters.
+
+    Raises:
+      ConfigError: when applied, a parameter that is absent or of another shape.
     """
 
     def init(rng):
         keys = jax.random.split(rng, num_layers)
         return jax.vmap(lambda key: block.init(key, *example)["params"])(keys)
 
-    return module.param(name, init)
+    if not module.has_variable("params", name):
+        return module.param(name, init)
+    stored = module.get_variable("params", name)
+    found = {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
+    declared = jax.eval_shape(init, jax.random.key(0))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(declared):
+        if found.get(path) != leaf.shape:
+            raise ConfigError(
+                f"parameter {name}{jax.tree_util.keystr(path)} must be {leaf.shape}, "
+                f"got {found.get(path)}"
+            )
+    return stored
 
 
 def run_stack(

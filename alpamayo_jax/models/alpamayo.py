@@ -110,7 +110,6 @@ class Alpamayo(nn.Module):
         """
         scene = self.vlm.scene_tokens(inputs) if scene is None else scene
         x = self.vlm.language_model.embed(input_ids)
-        x = place(x, self.layout, "batch", "length", "act_embed")
         at_image = (inputs.image_index >= 0)[..., None]
         index = jnp.maximum(inputs.image_index, 0)
         x = jnp.where(at_image, _gather(scene.tokens, index).astype(x.dtype), x)

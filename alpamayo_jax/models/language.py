@@ -12,7 +12,7 @@ from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.ops.attention import Segment
 from alpamayo_jax.ops.rope import mrope_table
-from alpamayo_jax.sharding import Layout, place
+from alpamayo_jax.sharding import Layout, place, take_rows
 from alpamayo_jax.types import Array, KVCache
 
 # Keys and values of earlier tokens with the mask that says who may look at them: the cache is
@@ -102,7 +102,8 @@ class LanguageModel(TextTower):
 
     def embed(self, input_ids: Array) -> Array:
         """Token ids [...] to embeddings [..., D] in the compute type."""
-        return jnp.take(self.embed_tokens.embedding, input_ids, axis=0).astype(self.dtype)
+        x = take_rows(self.embed_tokens.embedding, input_ids, self.layout).astype(self.dtype)
+        return self._placed(x)
 
     def unembed_kernel(self) -> Array:
         """The transposed embedding, for models that tie it to the output projection."""

@@ -14,7 +14,7 @@ from alpamayo_jax.layers.linear import Linear
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.ops.rope import vision_rope_table
-from alpamayo_jax.sharding import Layout, place
+from alpamayo_jax.sharding import Layout, gathered, place
 from alpamayo_jax.types import Array
 
 
@@ -160,7 +160,7 @@ class VisionTower(nn.Module):
             embedding_init=nn.initializers.normal(0.02),
             name="pos_embed",
         )
-        return interpolate_positions(embed.embedding, row, col, grid)
+        return interpolate_positions(gathered(embed.embedding, self.layout), row, col, grid)
 
     def _deepstack(self, taps: list[Array], tokens: Array) -> Array:
         if not taps:

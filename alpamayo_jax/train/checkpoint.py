@@ -234,7 +234,7 @@ def _about(manager: ocp_managers.CheckpointManager, step: int) -> Mapping[str, A
     return manager.restore(step, args=ocp_args.Composite(about=ocp_args.JsonRestore())).about
 
 
-def hash_of(values: Mapping[str, Any]) -> str:
+def hash_of(values: Any) -> str:
     """Short hash of nested plain values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

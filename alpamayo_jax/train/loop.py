@@ -205,7 +205,9 @@ def _line(values: dict[str, float]) -> str:
         f"data {100 * values['data_wait_fraction']:.0f} %",
         f"{values['memory_gb']:.1f} GB",
     ]
-    return ", ".join(parts + [f"MFU {100 * values['mfu']:.1f} %"] * ("mfu" in values))
+    if "mfu" in values:
+        parts.append(f"MFU {100 * values['mfu']:.1f} %")
+    return ", ".join(parts)
 
 
 class _Stop:

@@ -10,6 +10,7 @@ from alpamayo_jax import convert
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.sharding import AxisRules, Mesh, param_shardings, replicated
 from alpamayo_jax.train import ema as averages
+from alpamayo_jax.train import lora
 from alpamayo_jax.train.optimiser import Optimiser
 from alpamayo_jax.train.partition import path_name
 from alpamayo_jax.types import Array
@@ -85,7 +86,8 @@ def state_shardings(
       ConfigError: as `sharding.resolve`; or a state array belongs to no parameter.
     """
     params = convert.param_shapes(config) if params is None else params
-    placed = param_shardings(convert.logical_axes(config), params, mesh, rules)
+    axes = lora.axes_with_adapters(convert.logical_axes(config), params)
+    placed = param_shardings(axes, params, mesh, rules)
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     by_path = {
         path_name(path): (leaf.shape, where)

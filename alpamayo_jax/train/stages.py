@@ -1,0 +1,79 @@
+"""What a stage minimises and which parameters it trains, from its settings."""
+
+import dataclasses
+import math
+from typing import Any
+
+from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.train.objective import Objective
+from alpamayo_jax.train.objectives import make_objective
+from alpamayo_jax.train.optimiser import OptimiserConfig
+
+_LANGUAGE, _VISION, _ALL = r"vlm/.*", r"vlm/visual/.*", r".*"
+
+
+def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
+    """Refuses settings of a stage that make no sense, before time is spent.
+
+    Raises:
+      ConfigError: names the stage and the setting.
+    """
+    for knob, least in {"batch_size": 1, "accumulate": 1, "noises_per_row": 1}.items():
+        if getattr(stage, knob) < least:
+            raise ConfigError(f"{name}.{knob} is {getattr(stage, knob)}, not {least} or more")
+    for knob in ("ema_decay", "vision_factor", "flow_weight", "beta2"):
+        if not 0 <= getattr(stage, knob) < (1 if knob in ("ema_decay", "beta2") else math.inf):
+            raise ConfigError(f"{name}.{knob} is {getattr(stage, knob)}, which makes no sense")
+    if stage.batch_size % stage.accumulate:
+        raise ConfigError(
+            f"{name}.batch_size {stage.batch_size} does not split into {stage.accumulate} "
+            f"micro-batches"
+        )
+    stage_objective(stage, model, remat=stage.remat)
+    optimiser_config(name, stage)
+
+
+def stage_objective(stage: StageSettings, model: ModelConfig, **stack: Any) -> Objective:
+    """The objective of a stage; `stack` are fields of the network."""
+    options = {"mean": stage.mean, "noises_per_row": stage.noises_per_row}
+    if stage.objective == "joint":
+        options["flow_weight"] = stage.flow_weight
+    unused = {"tokens": "noises_per_row", "expert": "mean"}.get(stage.objective)
+    options.pop(unused, None)
+    return make_objective(stage.objective, model, **options, **stack)
+
+
+def optimiser_config(name: str, stage: StageSettings) -> OptimiserConfig:
+    """Optimiser and learning-rate groups of a stage; what it does not train is frozen to the bit.
+
+    Raises:
+      ConfigError: names the stage.
+    """
+    groups = [(pattern, 0.0) for pattern in stage.frozen]
+    if stage.objective == "expert":
+        groups += [(_LANGUAGE, 0.0), (_ALL, 1.0)]
+    else:
+        if stage.vision_factor != 1:
+            groups.append((_VISION, stage.vision_factor))
+        groups += [(_LANGUAGE, 1.0), (_ALL, 1.0 if stage.objective == "joint" else 0.0)]
+    try:
+        return OptimiserConfig(
+            learning_rate=stage.learning_rate,
+            num_steps=stage.steps,
+            warmup_steps=int(stage.warmup_fraction * stage.steps),
+            final_fraction=stage.final_fraction,
+            schedule=stage.schedule,
+            weight_decay=stage.weight_decay,
+            clip_norm=stage.clip_norm,
+            beta2=stage.beta2,
+            groups=tuple(groups),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"stage {name!r}: {error}") from error
+
+
+def training_config(model: ModelConfig, precision: PrecisionSettings) -> ModelConfig:
+    """`model` with the number formats of training."""
+    formats = {k: v for k, v in dataclasses.asdict(precision).items() if v}
+    return dataclasses.replace(model, precision=dataclasses.replace(model.precision, **formats))

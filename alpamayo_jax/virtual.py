@@ -1,0 +1,119 @@
+"""Devices to compile for that are not there."""
+
+import dataclasses
+import math
+from typing import Any, Mapping, Sequence
+
+import jax
+from jax.experimental import topologies
+
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.hardware import Chip
+
+COMPILERS = ("cpu", "cuda")
+_GPUS_PER_HOST = 8
+
+# What XLA wants to know of a GPU, from the maker's tuning guide and data sheets.
+_HOPPER = """
+gpu_device_info {{
+  cuda_compute_capability {{ major: 9 }}
+  core_count: 132
+  fpus_per_core: 128
+  threads_per_warp: 32
+  threads_per_block_limit: 1024
+  threads_per_core_limit: 2048
+  registers_per_block_limit: 65536
+  registers_per_core_limit: 65536
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  l2_cache_size: 52428800
+  clock_rate_ghz: 1.98
+  memory_bandwidth: {bandwidth}
+  device_memory_size: {memory}
+}}
+platform_name: "CUDA"
+device_description_str: "{name}"
+dnn_version_info {{ major: 9 minor: 7 }}
+runtime_version {{ major: 13 }}
+"""
+_BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second
+
+
+@dataclasses.dataclass(frozen=True)
+class Virtual:
+    """Where a program can be compiled.
+
+    Attributes:
+      devices: at least as many as asked for.
+      options: that its compiler needs.
+    """
+
+    devices: Sequence[Any]
+    options: Mapping[str, Any]
+
+
+def virtual_devices(compiler: str, chip: Chip, count: int) -> Virtual:
+    """`count` devices of a compiler: CPUs in place of any chip, or the chip itself.
+
+    "cpu" works everywhere, before JAX has started its first device. "cuda" gives the program that
+    the GPU will run; it needs the packages jax-cuda13-plugin and jax-cuda13-pjrt, but neither a GPU
+    nor a driver.
+
+    Args:
+      compiler: one of `COMPILERS`.
+      chip: what the program is for.
+      count: how many.
+
+    Raises:
+      ConfigError: an unknown compiler, one that is not installed or does not know the chip, or JAX
+        already runs on fewer CPUs.
+    """
+    if compiler == "cuda":
+        return Virtual(_gpus(chip, count), {
+            # Tuning times programs on a GPU; without it, only cuBLAS products are sure to compile.
+            "xla_gpu_autotune_level": "0",
+            "xla_gpu_enable_triton_gemm": False,
+        })  # fmt: skip
+    if compiler != "cpu":
+        raise ConfigError(f"compiler {compiler!r} is unknown; known: {', '.join(COMPILERS)}")
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX has started: what it has must do
+        pass
+    devices = jax.devices("cpu")
+    if len(devices) < count:
+        raise ConfigError(
+            f"JAX already runs on {len(devices)} CPU device(s), {count} are needed; ask for them "
+            f"before the first computation"
+        )
+    return Virtual(devices, {})
+
+
+def _gpus(chip: Chip, count: int) -> Sequence[Any]:
+    if chip.name not in _BANDWIDTH:
+        raise ConfigError(
+            f"compiler 'cuda' knows {', '.join(_BANDWIDTH)}, not {chip.name}; use compiler 'cpu'"
+        )
+    per_host = math.gcd(count, _GPUS_PER_HOST)
+    target = _HOPPER.format(
+        name=f"NVIDIA {chip.name}",
+        memory=round(chip.memory_bytes),
+        bandwidth=round(_BANDWIDTH[chip.name]),
+    )
+    try:
+        topology = topologies.get_topology_desc(
+            f"nvidia_{chip.name.lower()}",
+            platform="cuda",
+            target_config=target,
+            topology=f"1x{count // per_host}x{per_host}",
+        )
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        raise ConfigError(
+            f"compiler 'cuda' cannot start ({error}); install jax-cuda13-plugin and "
+            f"jax-cuda13-pjrt in the version of jax"
+        ) from None
+    return topology.devices
