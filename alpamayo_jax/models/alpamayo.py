@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import LanguageConfig, ModelConfig
 from alpamayo_jax.layers.linear import Linear, matmul
+from alpamayo_jax.layout import place
 from alpamayo_jax.models.action_proj import ActionInProj
 from alpamayo_jax.models.language import Context, LanguageModel, TextTower
 from alpamayo_jax.models.scene import make_compressor
 from alpamayo_jax.models.vision import VisionTower
 from alpamayo_jax.ops.masks import causal_mask
-from alpamayo_jax.sharding import Layout, place
+from alpamayo_jax.sharding import Layout
 from alpamayo_jax.types import Array, KVCache, ModelInputs, SceneTokens
 
 

@@ -10,9 +10,10 @@ from alpamayo_jax.config import LanguageConfig
 from alpamayo_jax.layers.block import TextBlock
 from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
+from alpamayo_jax.layout import place, take_rows
 from alpamayo_jax.ops.attention import Segment
 from alpamayo_jax.ops.rope import mrope_table
-from alpamayo_jax.sharding import Layout, place, take_rows
+from alpamayo_jax.sharding import Layout
 from alpamayo_jax.types import Array, KVCache
 
 # Keys and values of earlier tokens with the mask that says who may look at them: the cache is

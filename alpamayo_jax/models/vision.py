@@ -13,8 +13,9 @@ from alpamayo_jax.layers.block import VisionBlock
 from alpamayo_jax.layers.linear import Linear
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
+from alpamayo_jax.layout import gathered, place
 from alpamayo_jax.ops.rope import vision_rope_table
-from alpamayo_jax.sharding import Layout, gathered, place
+from alpamayo_jax.sharding import Layout
 from alpamayo_jax.types import Array
 
 

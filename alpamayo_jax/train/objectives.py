@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.flow import matching
+from alpamayo_jax.layout import place
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.ops.losses import chunked_cross_entropy, masked_mean, token_cross_entropy
-from alpamayo_jax.sharding import place
 from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.train.objective import Metrics, Objective, Weights
 from alpamayo_jax.train.targets import fused_ids, future_actions, token_weights

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from alpamayo_jax.config import ConfigError
@@ -57,6 +58,10 @@ class OptimiserConfig:
                 f"optimiser: learning_rate {self.learning_rate} must be above 0 and weight_decay "
                 f"{self.weight_decay} 0 or above, both finite"
             )
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(
+                f"optimiser: schedule {self.schedule!r} is unknown; known: {', '.join(SCHEDULES)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +83,9 @@ class Optimiser:
         return partition.split(tree, self.factors)[0]
 
     def init(self, params: dict) -> Any:
-        """Optimiser state for whole parameters."""
-        return self.transform.init(self.trainable(params))
+        """Optimiser state for whole parameters; moments are float32 whatever these are."""
+        wide = jax.tree.map(lambda p: p.astype(jnp.float32), self.trainable(params))
+        return self.transform.init(wide)
 
     def update(self, grads: dict, opt_state: Any, params: dict) -> tuple[dict, Any]:
         """Updates of the trained parameters, None for frozen ones, and the next state.
@@ -97,17 +103,9 @@ class Optimiser:
 
 
 def make_schedule(config: OptimiserConfig) -> optax.Schedule:
-    """Learning rate by step.
-
-    Raises:
-      ConfigError: an unknown schedule, or a warm-up longer than the run.
-    """
+    """Learning rate by step: linear warm-up from 0, then what `config.schedule` names."""
     peak, warmup = config.learning_rate, config.warmup_steps
-    if config.schedule not in SCHEDULES:
-        raise ConfigError(f"schedule {config.schedule!r} is unknown; known: {', '.join(SCHEDULES)}")
-    if not 0 <= warmup <= config.num_steps or config.num_steps < 1:
-        raise ConfigError(f"warm-up of {warmup} steps does not fit a run of {config.num_steps}")
-    rest = max(config.num_steps - warmup, 1)
+    rest = config.num_steps - warmup
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_fraction)
     elif config.schedule == "linear":
@@ -127,7 +125,7 @@ def make_optimiser(config: OptimiserConfig, params: dict) -> Optimiser:
       params: arrays or shapes, for their paths.
 
     Raises:
-      ConfigError: see `parameter_factors` and `make_schedule`; or everything is frozen.
+      ConfigError: see `parameter_factors`; or everything is frozen.
     """
     factors = parameter_factors(params, config.groups)
     if not any(jax.tree.leaves(factors)):

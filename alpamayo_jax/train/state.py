@@ -43,18 +43,31 @@ def _state(params: dict, optimiser: Optimiser, ema: bool) -> TrainState:
 
 
 def create_state(
-    params: dict, optimiser: Optimiser, ema: bool = False, *, shardings: TrainState | None = None
+    params: dict,
+    optimiser: Optimiser,
+    ema: bool = False,
+    *,
+    shardings: TrainState | None = None,
+    donate: bool = False,
 ) -> TrainState:
-    """State before the first step. It owns copies of the parameters: steps donate it.
+    """State before the first step.
+
+    Steps donate their state, so it owns copies of the parameters, unless `donate`.
 
     Args:
       params: nested dict of arrays.
       optimiser: from `make_optimiser`.
       ema: keep a moving average.
-      shardings: from `state_shardings`; moments and averages are made in place on their devices.
+      shardings: from `state_shardings`; moments and averages are made where they belong.
+      donate: the caller gives up `params`, which then need not fit twice.
     """
-    create = jax.jit(lambda p: _state(p, optimiser, ema), out_shardings=shardings)
-    return create(jax.tree.map(jnp.asarray, params))
+    params = jax.device_put(params, None if shardings is None else shardings.params)
+    create = jax.jit(
+        lambda p: _state(p, optimiser, ema),
+        out_shardings=shardings,
+        donate_argnums=(0,) if donate else (),
+    )
+    return create(params)
 
 
 def abstract_state(params: dict, optimiser: Optimiser, ema: bool = False) -> TrainState:

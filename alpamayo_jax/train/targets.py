@@ -2,7 +2,8 @@
 
 from alpamayo_jax.action import unicycle
 from alpamayo_jax.config import ModelConfig
-from alpamayo_jax.sharding import Layout, gathered
+from alpamayo_jax.layout import gathered
+from alpamayo_jax.sharding import Layout
 from alpamayo_jax.tokens import history, trajectory
 from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.train.objective import Weights
