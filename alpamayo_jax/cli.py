@@ -33,6 +33,11 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def _is_worth_saying(record: std_logging.LogRecord) -> bool:
+    """False for the many lines that Orbax writes about each checkpoint, through the same logger."""
+    return record.levelno >= std_logging.WARNING or "orbax" not in record.pathname
+
+
 def make_workdir(path: str) -> pathlib.Path:
     """The folder for results; it and its parents are made where missing.
 
@@ -109,6 +114,7 @@ def run(
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.INFO)
         std_logging.getLogger("jax").setLevel(std_logging.WARNING)
+        logging.get_absl_handler().addFilter(_is_worth_saying)
         use_compilation_cache()
         try:
             return main(argv)

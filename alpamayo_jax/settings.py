@@ -77,7 +77,7 @@ class StageSettings:
         least.
       lora_rank: of low-rank adapters, which then are all that trains; 0: none.
       lora_alpha: adapters are scaled by this over the rank.
-      lora_layers: pattern of the paths of the linear layers that get one.
+      lora_layers: patterns of the paths of the linear layers that get one.
     """
 
     objective: str = "tokens"
@@ -99,8 +99,8 @@ class StageSettings:
     flow_weight: float = 1.0
     remat: str = "none"
     lora_rank: int = 0
-    lora_alpha: float = 16.0
-    lora_layers: str = r".*/(q|k|v|o|gate|up|down)_proj"
+    lora_alpha: float = 32.0
+    lora_layers: tuple[str, ...] = (r"vlm/language_model/layers/.*",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +125,12 @@ class PrecisionSettings:
     """Number formats while training; the export has the format of the start.
 
     Attributes:
-      params: of the parameters that are kept and updated; "" as the model comes.
+      params: of the parameters that are kept and updated; "" as the model comes. Adapters are
+        float32 beside parameters of any format.
       compute: of matrix products; "" as the model comes.
     """
 
-    params: str = ""
+    params: str = "float32"
     compute: str = ""
 
 

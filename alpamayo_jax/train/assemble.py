@@ -8,12 +8,15 @@ from typing import Any, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
 
 from alpamayo_jax import convert, hardware
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.data.pipeline import batch_windows, training_batches
 from alpamayo_jax.data.sources import ClipSource, Window
 from alpamayo_jax.decode.policy import Policy
+from alpamayo_jax.distributed import global_batch, row_shard
 from alpamayo_jax.models.init import init_params, param_shapes
 from alpamayo_jax.settings import DataSettings, MeshSettings, PrecisionSettings, StageSettings
 from alpamayo_jax.sharding import (
@@ -25,14 +28,16 @@ from alpamayo_jax.sharding import (
     make_mesh,
     param_shardings,
 )
-from alpamayo_jax.train import ema
+from alpamayo_jax.train import ema, lora
 from alpamayo_jax.train.flops import train_flops
 from alpamayo_jax.train.objective import Objective
 from alpamayo_jax.train.objectives import OBJECTIVES
 from alpamayo_jax.train.optimiser import make_optimiser
 from alpamayo_jax.train.run import Training
 from alpamayo_jax.train.stages import (
+    check_reached,
     check_stage,
+    lora_config,
     optimiser_config,
     stage_objective,
     training_config,
@@ -41,7 +46,8 @@ from alpamayo_jax.train.state import TrainState, abstract_state, create_state, s
 from alpamayo_jax.train.step import make_train_step
 from alpamayo_jax.types import TrainBatch
 
-_VALIDATION_KEY = 2**31 - 1
+# Numbers folded into keys; steps are below.
+_VALIDATION_KEY, _LORA_KEY = 2**31 - 1, 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +108,26 @@ def make_training(
     devices = make_devices(mesh)
     layout = None if devices is None else Layout(devices)
     objective = stage_objective(stage, model, remat=stage.remat, layout=layout)
-    shapes, has_ema = param_shapes(model), stage.ema_decay > 0
+    adapt = functools.partial(_with_adapters, stage=stage, seed=start.seed)
+    shapes, has_ema = jax.eval_shape(adapt, param_shapes(model)), stage.ema_decay > 0
     optimiser = make_optimiser(optimiser_config(name, stage), shapes)
+    check_reached(name, stage, optimiser.factors)
     like = abstract_state(shapes, optimiser, has_ema)
-    where = None
-    if devices is not None:
-        where = state_shardings(model, devices, AxisRules(), optimiser, ema=has_ema)
-        like = jax.tree.map(
-            lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), like, where
-        )
+    if devices is None:
+        where = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), like)
+    else:
+        rules, options = AxisRules(), dict(params=shapes, ema=has_ema)
+        where = state_shardings(model, devices, rules, optimiser, **options)
+    like = jax.tree.map(
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), like, where
+    )
+    shard, shards = (0, 1) if devices is None else row_shard(devices, AxisRules())
+    if stage.batch_size % shards:
+        raise ConfigError(f"{name}.batch_size {stage.batch_size} does not split over {shards} hosts")
     batches = functools.partial(
         training_batches,
         processor=start.policy.processor,
-        batch_size=_rows_per_host(stage.batch_size),
+        batch_size=stage.batch_size // shards,
         seed=start.seed,
         num_frames=data.num_frames,
         pad_to=data.max_length,
@@ -122,19 +135,20 @@ def make_training(
         num_workers=data.num_workers,
         cache_windows=data.cache_mb > 0,
         cache_mb=data.cache_mb,
-        shard_index=jax.process_index(),
-        shard_count=jax.process_count(),
+        shard_index=shard,
+        shard_count=shards,
     )
     dataset = batches(train.source, train.windows)
-    place, batch_where, flops = _as_it_is, None, None
+    place, batch_where, flops, peak = _as_it_is, None, None, (None, "")
     if devices is not None or count_flops:
-        example = _global_shapes(_first(dataset))
+        example = _global_shapes(_first(dataset), shards)
     if devices is not None:
         batch_where = batch_shardings(example, devices, AxisRules())
-        place = functools.partial(jax.tree.map, jax.make_array_from_process_local_data, batch_where)
+        place = functools.partial(global_batch, shardings=batch_where)
     if count_flops:
         plain = stage_objective(stage, model)
         flops = train_flops(plain, optimiser.factors, shapes, example)
+        peak = peak_flops(devices)
     rng = jax.random.key(start.seed)
     rng = jax.random.fold_in(rng, list(OBJECTIVES).index(stage.objective))
     validate = None
@@ -144,8 +158,10 @@ def make_training(
         )
 
     def create() -> TrainState:
-        params = _initial_params(start, model, devices)
-        return create_state(params, optimiser, has_ema, shardings=where)
+        params = adapt(_initial_params(start, model, devices))
+        state = create_state(params, optimiser, has_ema, shardings=where)
+        # Placed on purpose, as a state that is read is: then both run the same program.
+        return jax.device_put(state, where)
 
     return Training(
         name=name,
@@ -155,7 +171,7 @@ def make_training(
             accumulate=stage.accumulate,
             ema_decay=stage.ema_decay or None,
             compute_dtype=model.precision.compute,
-            shardings=where,
+            shardings=None if devices is None else where,
             batch_sharding=batch_where,
         ),
         create=create,
@@ -166,7 +182,8 @@ def make_training(
         num_steps=stage.steps,
         rng=rng,
         flops=flops,
-        peak=peak_flops(devices) if count_flops else None,
+        peak=peak[0],
+        peak_source=peak[1],
         validate=validate,
     )
 
@@ -184,29 +201,34 @@ def make_devices(mesh: MeshSettings) -> Mesh | None:
     return found if found.size > 1 else None
 
 
-def peak_flops(devices: Mesh | None) -> float:
-    """Operations per second of all devices at best. CPU devices of a host share its cores."""
-    peak = hardware.peak_flops()
-    if jax.devices()[0].platform == "cpu":
-        return peak * jax.process_count()
-    return peak * (1 if devices is None else devices.size)
+def peak_flops(devices: Mesh | None) -> tuple[float, str]:
+    """Operations per second of all devices at best, and where the number comes from.
+
+    CPU devices of a host share its cores.
+    """
+    device, peak = jax.devices()[0], hardware.peak_flops()
+    chip = hardware.chip_of(device)
+    if chip is not None:
+        count = 1 if devices is None else devices.size
+        return peak * count, f"{count} x {chip.name}, bfloat16, data sheet"
+    said = f"{jax.process_count()} x {device.device_kind}, float32 matrix product, measured"
+    return peak * jax.process_count(), said
 
 
-def trained_policy(
-    policy: Policy, state: TrainState, *, params_type: str | None = None
-) -> Policy:
-    """The policy with a state's parameters, their moving average if there is one, on the host.
+def trained_policy(policy: Policy, state: TrainState) -> Policy:
+    """The policy with a state's parameters, in the number format of the policy's configuration.
 
-    Args:
-      policy: what training began with; its configuration stays.
-      state: at the end.
-      params_type: number format; by default that of the policy's configuration.
+    The moving average takes the place of the parameters where there is one; adapters are merged. On
+    several hosts each gets all parameters, in its memory.
     """
     params = state.params
     if state.ema is not None:
         params = ema.averaged_params(params, state.ema)
-    dtype = jnp.dtype(params_type or policy.config.precision.params)
-    return dataclasses.replace(policy, params=jax.tree.map(lambda p: p.astype(dtype), params))
+    dtype = jnp.dtype(policy.config.precision.params)
+    params = jax.tree.map(lambda p: p.astype(dtype), lora.merge(params))
+    if jax.process_count() > 1:
+        params = jax.tree.map(lambda p: multihost_utils.process_allgather(p, tiled=True), params)
+    return dataclasses.replace(policy, params=params)
 
 
 def _initial_params(start: Start, model: ModelConfig, devices: Mesh | None) -> dict:
@@ -224,10 +246,11 @@ def _initial_params(start: Start, model: ModelConfig, devices: Mesh | None) -> d
     return init(jax.random.key(start.seed))
 
 
-def _rows_per_host(batch_size: int) -> int:
-    if batch_size % jax.process_count():
-        raise ConfigError(f"batch_size {batch_size} does not split over {jax.process_count()} hosts")
-    return batch_size // jax.process_count()
+def _with_adapters(params: dict, *, stage: StageSettings, seed: int) -> dict:
+    config = lora_config(stage)
+    if config is None:
+        return params
+    return lora.add_adapters(params, config, jax.random.fold_in(jax.random.key(seed), _LORA_KEY))
 
 
 def _first(dataset: Any) -> TrainBatch:
@@ -238,10 +261,10 @@ def _first(dataset: Any) -> TrainBatch:
         getattr(iterator, "close", lambda: None)()
 
 
-def _global_shapes(batch: TrainBatch) -> TrainBatch:
+def _global_shapes(batch: TrainBatch, parts: int) -> TrainBatch:
     def shape(path, array):
         sizes = list(array.shape)
-        sizes[field_axes(path).index("batch")] *= jax.process_count()
+        sizes[field_axes(path).index("batch")] *= parts
         return jax.ShapeDtypeStruct(tuple(sizes), array.dtype)
 
     return jax.tree_util.tree_map_with_path(shape, batch)

@@ -23,6 +23,7 @@ from alpamayo_jax.train.writers import Writer
 from alpamayo_jax.types import TrainBatch
 
 DIVERGED = "diverged.json"
+_AHEAD = 2  # steps in flight: enough to hide the host's work, few enough to hold their batches
 
 
 class TrainingDiverged(RuntimeError):
@@ -140,6 +141,8 @@ def train(
             meter.add(tokens * jax.process_count(), waited)
             unchecked.append((index, {key: metrics[key] for key in ("loss", "grad_norm")}))
             bar.update()
+            if len(unchecked) > _AHEAD:
+                jax.block_until_ready(unchecked[-1 - _AHEAD][1])
 
             last = stop.requested(index) or index == num_steps
             logs = last or index % log_every == 0

@@ -40,7 +40,8 @@ class Training:
       num_steps: how many.
       rng: key of the run.
       flops: operations of a step, over all devices; None: not counted.
-      peak: operations per second of all devices at best; None: not known.
+      peak: operations per second of all devices at best; None: not asked for.
+      peak_source: where that number comes from.
       validate: held-out loss of a state, or None.
     """
 
@@ -55,6 +56,7 @@ class Training:
     rng: jax.Array
     flops: float | None = None
     peak: float | None = None
+    peak_source: str = ""
     validate: Callable[[TrainState], float] | None = None
 
 
@@ -184,10 +186,18 @@ def open_writers(folder: Folder, start: int) -> list[Writer]:
     return writers
 
 
-def summary(path: pathlib.Path, num_steps: int) -> dict[str, float]:
-    """final_step, loss and rates of the run in a folder, from its log."""
+def summary(path: pathlib.Path, training: Training) -> dict[str, float | str | None]:
+    """final_step, loss and rates of the finished run in a folder, from its log."""
     lines = read_json_lines(path / METRICS)
-    return {"final_step": num_steps, "loss": lines[-1]["loss"], **meter.summary(lines)}
+    return {
+        "final_step": lines[-1]["step"],
+        "loss": lines[-1]["loss"],
+        **meter.summary(lines),
+        "memory_gb": max(line["memory_gb"] for line in lines),
+        "flops_per_step": training.flops,
+        "peak_flops": training.peak,
+        "peak_source": training.peak_source,
+    }
 
 
 def history(path: pathlib.Path) -> History:

@@ -4,8 +4,11 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
+
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.train import lora
 from alpamayo_jax.train.objective import Objective
 from alpamayo_jax.train.objectives import make_objective
 from alpamayo_jax.train.optimiser import OptimiserConfig
@@ -30,8 +33,11 @@ def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
             f"{name}.batch_size {stage.batch_size} does not split into {stage.accumulate} "
             f"micro-batches"
         )
+    if stage.lora_rank < 0:
+        raise ConfigError(f"{name}.lora_rank is {stage.lora_rank}, not 0 or more")
     stage_objective(stage, model, remat=stage.remat)
     optimiser_config(name, stage)
+    lora_config(stage)
 
 
 def stage_objective(stage: StageSettings, model: ModelConfig, **stack: Any) -> Objective:
@@ -51,7 +57,9 @@ def optimiser_config(name: str, stage: StageSettings) -> OptimiserConfig:
       ConfigError: names the stage.
     """
     groups = [(pattern, 0.0) for pattern in stage.frozen]
-    if stage.objective == "expert":
+    if stage.lora_rank:
+        groups += [(lora.TRAINED, 1.0), (_ALL, 0.0)]
+    elif stage.objective == "expert":
         groups += [(_LANGUAGE, 0.0), (_ALL, 1.0)]
     else:
         if stage.vision_factor != 1:
@@ -71,6 +79,38 @@ def optimiser_config(name: str, stage: StageSettings) -> OptimiserConfig:
         )
     except ConfigError as error:
         raise ConfigError(f"stage {name!r}: {error}") from error
+
+
+def lora_config(stage: StageSettings) -> lora.LoraConfig | None:
+    """The adapters of a stage, or None.
+
+    Raises:
+      ConfigError: no layers for them.
+    """
+    if not stage.lora_rank:
+        return None
+    return lora.LoraConfig(stage.lora_rank, stage.lora_alpha, stage.lora_layers)
+
+
+def check_reached(name: str, stage: StageSettings, factors: dict) -> None:
+    """Refuses a stage in which nothing that trains is reached by the loss.
+
+    Args:
+      name: of the stage.
+      stage: its settings.
+      factors: learning-rate factor of every parameter.
+
+    Raises:
+      ConfigError: the loss of tokens reaches the language model only, that of the flow the rest.
+    """
+    trained = [key == "vlm" for key, tree in factors.items() if any(jax.tree.leaves(tree))]
+    if (stage.objective == "tokens" and True not in trained) or (
+        stage.objective == "expert" and False not in trained
+    ):
+        raise ConfigError(
+            f"stage {name!r}: objective {stage.objective!r} reaches nothing that trains; look at "
+            f"frozen, vision_factor and lora_layers"
+        )
 
 
 def training_config(model: ModelConfig, precision: PrecisionSettings) -> ModelConfig:

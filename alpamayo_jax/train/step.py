@@ -103,7 +103,7 @@ def make_train_step(
             narrow_kernels(trainable, compute_dtype), narrow_kernels(frozen, compute_dtype), batch, key
         )
         grads = placed(grads)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt_state = optimiser.transform.update(grads, state.opt_state, trainable)
         new = optax.apply_updates(trainable, updates), opt_state, state.ema

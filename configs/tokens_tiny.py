@@ -1,0 +1,21 @@
+"""Stage 1 of the tiny policy: reasoning and discrete trajectory tokens, minutes on two CPU cores."""
+
+import ml_collections
+
+from alpamayo_jax.settings import train_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
+    config = train_config("tiny")
+    config.data.update(num_frames=2, max_length=320, mirror=True)
+    config.stage.update(
+        objective="tokens",
+        steps=300,
+        batch_size=8,
+        learning_rate=1e-3,
+        warmup_fraction=0.1,
+        weight_decay=0.05,
+    )
+    config.run.update(save_every=100)
+    return config
