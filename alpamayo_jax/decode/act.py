@@ -96,11 +96,8 @@ def sample_actions(
     velocity = velocity_field(params, prefix, generation, config)
     if unconditional is not None and settings.guidance_weight is not None:
         other = recondition(params, unconditional, generation, config)
-        velocity = samplers.guided(
-            velocity,
-            velocity_field(params, unconditional, other, config),
-            settings.guidance_weight,
-        )
+        free = velocity_field(params, unconditional, other, config)
+        velocity = samplers.guided(free, velocity, settings.guidance_weight)
     steps = settings.flow_steps or config.flow.num_inference_steps
     return samplers.euler(velocity, noise, steps, return_all=return_all)
 

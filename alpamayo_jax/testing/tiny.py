@@ -165,6 +165,30 @@ def random_train_batch(
     )
 
 
+def continued(inputs: ModelInputs, new_ids: Any) -> ModelInputs:
+    """Prompts with further text tokens after them, for a pass over everything at once.
+
+    Args:
+      inputs: B prompts.
+      new_ids: int [B, K, N].
+
+    Returns:
+      B x K rows, the K of one prompt together, of T + N tokens.
+    """
+    batch, samples, size = new_ids.shape
+    rows = jax.tree.map(lambda a: jnp.repeat(a, samples, axis=0), inputs.replace(position_ids=None))
+    more = jnp.asarray(new_ids, jnp.int32).reshape(batch * samples, size)
+    length = inputs.input_ids.shape[1]
+    at = length + rows.rope_delta[:, None] + jnp.arange(size)
+    before = jnp.repeat(inputs.position_ids, samples, axis=1)
+    return rows.replace(
+        input_ids=jnp.concatenate([rows.input_ids, more], -1),
+        attention_mask=jnp.pad(rows.attention_mask, ((0, 0), (0, size)), constant_values=True),
+        position_ids=jnp.concatenate([before, jnp.broadcast_to(at, (3, *at.shape))], -1),
+        image_index=jnp.pad(rows.image_index, ((0, 0), (0, size)), constant_values=-1),
+    )
+
+
 def _special(config: ModelConfig, *names: str) -> list[int]:
     return [special_token_id(config, name) for name in names]
 

@@ -30,7 +30,8 @@ class FiltersTest(parameterized.TestCase):
         logits = _logits((*batch, 10))
         got = np.asarray(filters.mask_range(logits, 3, 6))
         assert np.isneginf(got[..., 3:6]).all()
-        np.testing.assert_array_equal(np.delete(got, slice(3, 6), -1), np.delete(logits, slice(3, 6), -1))
+        for others in (slice(3), slice(6, None)):
+            np.testing.assert_array_equal(got[..., others], logits[..., others])
 
     @parameterized.product(p=(0.02, 0.3, 0.9, 0.98, 0.9999), batch=((), (2, 1)))
     def test_top_p(self, p, batch):
@@ -71,8 +72,8 @@ class FiltersTest(parameterized.TestCase):
         assert np.isfinite(filters.top_p(logits, 0.85)).all()
         np.testing.assert_allclose(got[:2], logits[:2] / 0.5, rtol=1e-6)
 
-    @pytest.mark.torch
     @parameterized.parameters((0.6, 0.98), (1.0, 0.5), (2.0, 0.9))
+    @pytest.mark.torch
     def test_equals_transformers(self, temperature, p):
         torch = pytest.importorskip("torch")
         process = pytest.importorskip("transformers.generation.logits_process")
