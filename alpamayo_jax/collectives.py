@@ -18,6 +18,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((
 _SHAPE = re.compile(r"\b([a-z]\w*?)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_SOURCE = re.compile(r'op_name="([^"]*)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -31,6 +32,9 @@ class Collective:
       bytes: that each device sends each time.
       group: devices that take part together.
       counted: whether `times` is known; a loop of unknown length counts as one.
+      conditional: whether it depends on the data that it runs at all.
+      shape: of its result.
+      source: the operation of the model that it serves, "" where the compiler forgot.
     """
 
     kind: str
@@ -38,6 +42,9 @@ class Collective:
     bytes: float
     group: int
     counted: bool
+    conditional: bool = False
+    shape: str = ""
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +79,16 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
     shapes = {name: i.shape for body in programs.values() for name, i in body.items()}
     found = []
 
-    def visit(name: str, times: int, counted: bool) -> None:
+    def visit(name: str, times: int, counted: bool, conditional: bool) -> None:
         for instruction in programs.get(name, {}).values():
             kind = instruction.opcode.removesuffix("-start")
             if kind in KINDS:
                 size, group = _traffic(kind, instruction, shapes, num_devices)
                 if group > 1:
-                    found.append(Collective(kind, times, size, group, counted))
+                    shape, source = instruction.shape, _SOURCE.search(instruction.rest)
+                    source = source[1] if source else ""
+                    state = counted, conditional, shape, source
+                    found.append(Collective(kind, times, size, group, *state))
             trips, known = 1, True
             if instruction.opcode == "while":
                 stated = _TRIPS.search(instruction.rest)
@@ -86,22 +96,46 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
             called = _CALLED.findall(instruction.rest)
             for branches in _BRANCHES.findall(instruction.rest):
                 called += re.findall(r"%([\w.\-]+)", branches)
+            branch = conditional or instruction.opcode == "conditional"
             for inner in called:
-                visit(inner, times * trips, counted and known)
+                visit(inner, times * trips, counted and known, branch)
 
-    visit(entry, 1, True)
+    visit(entry, 1, True, False)
     return found
 
 
 def by_kind(found: list[Collective]) -> dict[str, dict[str, float]]:
-    """Kind -> count per call, bytes sent per device and call, of them in loops of unknown length."""
-    table: dict[str, dict] = collections.defaultdict(lambda: {"count": 0, "bytes": 0, "uncounted": 0})
+    """Kind -> what runs per call at most.
+
+    `count`; `bytes` that each device sends; `conditional_bytes`, of these, only if the data say so;
+    `uncounted`, how many stand in loops of unknown length and count once.
+    """
+    names = ("count", "bytes", "conditional_bytes", "uncounted")
+    table: dict[str, dict] = collections.defaultdict(lambda: dict.fromkeys(names, 0))
     for one in found:
-        row = table[one.kind]
+        row, size = table[one.kind], round(one.times * one.bytes)
         row["count"] += one.times
-        row["bytes"] += round(one.times * one.bytes)
+        row["bytes"] += size
+        row["conditional_bytes"] += size * one.conditional
         row["uncounted"] += not one.counted
     return {kind: table[kind] for kind in KINDS if kind in table}
+
+
+def largest(found: list[Collective], count: int) -> list[dict[str, float | str]]:
+    """The `count` collectives that send most per call."""
+    ranked = sorted(found, key=lambda one: -one.times * one.bytes)[:count]
+    return [
+        {
+            "kind": one.kind,
+            "bytes": round(one.times * one.bytes),
+            "times": one.times,
+            "group": one.group,
+            "conditional": one.conditional,
+            "shape": re.sub(r"\{[^}]*\}", "", one.shape),
+            "source": one.source,
+        }
+        for one in ranked
+    ]
 
 
 def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:

@@ -7,56 +7,39 @@ and the sizes of what each device holds are its own.
 
 import dataclasses
 import math
-import re
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from alpamayo_jax import convert, hardware
-from alpamayo_jax.collectives import by_kind, collectives
-from alpamayo_jax.config import ConfigError, ModelConfig, PrecisionConfig
+from alpamayo_jax import convert
+from alpamayo_jax.collectives import by_kind, collectives, largest
+from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.machine import Machine
 from alpamayo_jax.presets import preset
-from alpamayo_jax.sharding import MESH_AXES, AxisRules, Layout, batch_shardings, make_mesh
+from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.sharding import AxisRules, Layout, batch_shardings, make_mesh
 from alpamayo_jax.tokens.images import smart_resize
-from alpamayo_jax.train import partition
+from alpamayo_jax.train import lora, partition
 from alpamayo_jax.train.flops import train_flops
-from alpamayo_jax.train.objectives import make_objective
-from alpamayo_jax.train.optimiser import Optimiser, OptimiserConfig, make_optimiser
+from alpamayo_jax.train.optimiser import Optimiser, make_optimiser
+from alpamayo_jax.train.stages import (
+    check_reached,
+    check_stage,
+    lora_config,
+    optimiser_config,
+    stage_objective,
+    training_config,
+)
 from alpamayo_jax.train.state import TrainState, abstract_state, state_shardings
 from alpamayo_jax.train.step import make_train_step
 from alpamayo_jax.types import ModelInputs, TrainBatch
 from alpamayo_jax.virtual import virtual_devices
 
-# Widths of all presets divide by it; a larger machine holds copies of the parameters.
-_MOST_FSDP = 64
 # Conversation without images and trajectory: instructions, reasoning, special tokens.
 _TEXT_TOKENS = 192
 _LENGTH_STEP = 128
-
-STAGES = {
-    "tokens": ((r"vlm/.*", 1.0), (r".*", 0.0)),
-    "expert": ((r"vlm/.*", 0.0), (r".*", 1.0)),
-    "joint": ((r".*", 1.0),),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """Devices of one kind in a mesh.
-
-    Attributes:
-      sizes: mesh axis -> size, of every axis.
-      chip: one device.
-    """
-
-    sizes: dict[str, int]
-    chip: hardware.Chip
-
-    @property
-    def num_devices(self) -> int:
-        return math.prod(self.sizes.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,76 +48,34 @@ class Job:
 
     Attributes:
       preset: model, see `presets`.
-      batch: rows per step, over all devices.
-      stage: what is trained: "tokens", "expert" or "joint".
+      stage: what is trained, on how many rows.
+      precision: number formats.
       length: tokens of a conversation; 0: what the images and 192 tokens of text come to.
       cameras: per row.
       frames: per camera.
-      remat: what is computed again in the backward pass, see `layers.stack`.
-      accumulate: micro-batches per step.
-      params: type of the master parameters.
-      compute: type of the layers.
-      ema: keep a moving average of the parameters.
     """
 
     preset: str
-    batch: int
-    stage: str = "tokens"
+    stage: StageSettings
+    precision: PrecisionSettings = PrecisionSettings()
     length: int = 0
     cameras: int = 4
     frames: int = 4
-    remat: str = "full"
-    accumulate: int = 1
-    params: str = "float32"
-    compute: str = "bfloat16"
-    ema: bool = False
 
     def __post_init__(self):
-        if self.stage not in STAGES:
-            raise ConfigError(f"stage {self.stage!r} is unknown; known: {', '.join(STAGES)}")
-        if min(self.batch, self.cameras, self.frames, self.accumulate) < 1 or self.length < 0:
-            raise ConfigError("batch, cameras, frames and accumulate must be at least 1, length 0")
+        if min(self.cameras, self.frames) < 1 or self.length < 0:
+            raise ConfigError(
+                f"a row of {self.cameras} cameras, {self.frames} frames and {self.length} tokens is none"
+            )
+        check_stage("stage", self.stage, self.model())
 
     def model(self) -> ModelConfig:
         """The preset in the job's number formats."""
-        precision = PrecisionConfig(params=self.params, compute=self.compute)
-        return preset(self.preset, precision=precision)
+        return training_config(preset(self.preset), self.precision)
 
-
-def parse_machine(mesh: str, device: str = "") -> Machine:
-    """A machine by name ("8xH100", "v5e-256") or by axes ("data:1,fsdp:8,tensor:1").
-
-    A name splits parameters over as many devices as divide every preset, at most 64, and copies
-    them beyond that. Numbers in TPU names are as in Google's: v5p-8 has 4 devices, v5e-8 has 8.
-
-    Args:
-      mesh: name or axes; axes left out have size 1.
-      device: kind of device, see `hardware.CHIPS`; default: that of the name, or H100.
-
-    Raises:
-      ConfigError: neither a name nor axes, or an unknown device.
-    """
-    gpus, tpus = re.fullmatch(r"(\d+)x([\w\-]+)", mesh), re.fullmatch(r"(v\d\w)-(\d+)", mesh)
-    if gpus or tpus:
-        count, kind = (int(gpus[1]), gpus[2]) if gpus else (int(tpus[2]), tpus[1])
-        count = max(count // 2, 1) if kind == "v5p" else count
-        fsdp = math.gcd(count, _MOST_FSDP)
-        sizes = {"data": count // fsdp, "fsdp": fsdp}
-        device = device or kind
-    else:
-        sizes = {}
-        for part in mesh.split(","):
-            named = re.fullmatch(r"(\w+):(\d+)", part.strip())
-            if not named or named[1] not in MESH_AXES or named[1] in sizes or named[2] == "0":
-                raise ConfigError(
-                    f"mesh {mesh!r}: {part!r} is not AXIS:SIZE with an axis of "
-                    f"{', '.join(MESH_AXES)}, each once; or name machines, as in 8xH100 or v5e-256"
-                )
-            sizes[named[1]] = int(named[2])
-    sizes = {axis: sizes.get(axis, 1) for axis in MESH_AXES}
-    if min(sizes.values()) < 1:
-        raise ConfigError(f"mesh {mesh!r} has no device")
-    return Machine(sizes, hardware.chip(device or "H100"))
+    def batch(self, rows: int) -> TrainBatch:
+        """Shapes of a batch of `rows` rows."""
+        return abstract_batch(self.model(), rows, self.length, self.cameras, self.frames)
 
 
 def abstract_batch(
@@ -204,28 +145,24 @@ def make_plan(
     config, count = job.model(), machine.num_devices
     virtual = virtual_devices(compiler, machine.chip, count)
     mesh = make_mesh(**machine.sizes, devices=list(virtual.devices)[:count])
-    params = convert.param_shapes(config)
-    optimiser = make_optimiser(
-        OptimiserConfig(learning_rate=1e-4, num_steps=1000, groups=STAGES[job.stage]), params
-    )
-    state = abstract_state(params, optimiser, job.ema)
-    placed = state_shardings(config, mesh, rules, optimiser, ema=job.ema)
-    batch = abstract_batch(config, job.batch, job.length, job.cameras, job.frames)
+    stage, ema = job.stage, job.stage.ema_decay > 0
+    params, optimiser = trained_parts(job)
+    state = abstract_state(params, optimiser, ema)
+    placed = state_shardings(config, mesh, rules, optimiser, params=params, ema=ema)
+    batch = job.batch(stage.batch_size)
     rows = batch_shardings(batch, mesh, rules)
-    layout = Layout(mesh, rules)
 
     begin = time.perf_counter()
     step = make_train_step(
-        make_objective(job.stage, config, remat=job.remat, layout=layout),
+        stage_objective(stage, config, remat=stage.remat, layout=Layout(mesh, rules)),
         optimiser,
-        accumulate=job.accumulate,
-        ema_decay=0.999 if job.ema else None,
-        compute_dtype=job.compute,
+        accumulate=stage.accumulate,
+        ema_decay=stage.ema_decay or None,
+        compute_dtype=config.precision.compute,
         shardings=placed,
         batch_sharding=rows,
     )
-    rng = jax.eval_shape(lambda: jax.random.key(0))
-    lowered = step.lower(state, batch, rng)
+    lowered = step.lower(state, batch, _key())
     traced = time.perf_counter()
     compiled = lowered.compile(compiler_options=dict(virtual.options))
     done = time.perf_counter()
@@ -233,10 +170,8 @@ def make_plan(
     inputs = compiled.input_shardings[0][0]
     found = collectives(compiled.as_text(), count)
     memory = compiled.memory_analysis()
-    one_row = abstract_batch(config, 1, job.length, job.cameras, job.frames)
-    flops = job.batch * train_flops(
-        make_objective(job.stage, config), optimiser.factors, params, one_row
-    )
+    plain = stage_objective(stage, config)
+    flops = stage.batch_size * train_flops(plain, optimiser.factors, params, job.batch(1))
     parts = {
         "parameters": held_bytes(state.params, inputs.params),
         "optimiser": held_bytes(state.opt_state, inputs.opt_state),
@@ -245,7 +180,7 @@ def make_plan(
         "gradients": held_bytes(
             optimiser.trainable(state.params), optimiser.trainable(inputs.params)
         ),
-        "activations": _activations(job, machine, rules, config, optimiser, params),
+        "activations": kept_bytes(job, machine, rules),
         "temporaries": memory.temp_size_in_bytes,
     }
     total = memory.argument_size_in_bytes + memory.output_size_in_bytes
@@ -253,7 +188,10 @@ def make_plan(
     usable = machine.chip.usable * machine.chip.memory_bytes
     trained = jax.tree.leaves(optimiser.trainable(params))
     return {
-        **dataclasses.asdict(job),
+        "preset": job.preset,
+        "stage": dataclasses.asdict(stage),
+        "precision": dataclasses.asdict(config.precision),
+        "batch": stage.batch_size,
         "length": batch.labels_mask.shape[1],
         "mesh": machine.sizes,
         "devices": count,
@@ -266,6 +204,7 @@ def make_plan(
         "usable_bytes": usable,
         "fits": total <= usable,
         "collectives": by_kind(found),
+        "largest_collectives": largest(found, 12),
         "collective_bytes": round(sum(one.times * one.bytes for one in found)),
         "whole_by_rule": whole_by_rule(state.params, placed.params),
         "replicated_against_rules": replicated_against_rules(state, placed, inputs),
@@ -312,24 +251,36 @@ def replicated_against_rules(state: TrainState, wanted: TrainState, got: TrainSt
     ]
 
 
-def _activations(
-    job: Job,
-    machine: Machine,
-    rules: AxisRules,
-    config: ModelConfig,
-    optimiser: Optimiser,
-    params: dict,
-) -> int:
+def trained_parts(job: Job) -> tuple[dict, Optimiser]:
+    """Shapes of the parameters, with adapters if the stage has some, and their optimiser.
+
+    Raises:
+      ConfigError: the loss reaches nothing that trains.
+    """
+    params, adapters = convert.param_shapes(job.model()), lora_config(job.stage)
+    if adapters is not None:
+        params = jax.eval_shape(lambda p, key: lora.add_adapters(p, adapters, key), params, _key())
+    optimiser = make_optimiser(optimiser_config("stage", job.stage), params)
+    check_reached("stage", job.stage, optimiser.factors)
+    return params, optimiser
+
+
+def kept_bytes(job: Job, machine: Machine, rules: AxisRules = AxisRules()) -> int:
     """Bytes that the forward pass of one device's rows keeps for the backward pass.
 
     Counted in the types of the model, before any compiler; heads and widths that the tensor axis
     splits are counted whole.
+
+    Args:
+      job: what to train.
+      machine: its mesh decides how many rows and positions a device has.
+      rules: logical axis -> mesh axes.
     """
-    parts = math.prod(machine.sizes[axis] for axis in rules.batch) * job.accumulate
-    rows = max(job.batch // parts, 1)
-    batch = abstract_batch(config, rows, job.length, job.cameras, job.frames)
+    params, optimiser = trained_parts(job)
+    parts = math.prod(machine.sizes[axis] for axis in rules.batch) * job.stage.accumulate
+    batch = job.batch(max(job.stage.batch_size // parts, 1))
     trainable, frozen = partition.split(params, optimiser.factors)
-    objective = make_objective(job.stage, config, remat=job.remat)
+    objective = stage_objective(job.stage, job.model(), remat=job.stage.remat)
 
     def kept(trainable, frozen, batch, rng):
         def loss(trainable):
@@ -337,9 +288,12 @@ def _activations(
 
         return jax.tree.leaves(jax.vjp(loss, trainable)[1])
 
-    rng = jax.eval_shape(lambda: jax.random.key(0))
-    program = jax.make_jaxpr(kept)(trainable, frozen, batch, rng).jaxpr
+    program = jax.make_jaxpr(kept)(trainable, frozen, batch, _key()).jaxpr
     arguments = {id(v) for v in (*program.invars, *program.constvars)}
     saved = {id(v): v.aval for v in program.outvars if id(v) not in arguments}
     size = sum(aval.size * aval.dtype.itemsize for aval in saved.values())
     return size // math.prod(machine.sizes[axis] for axis in rules.length)
+
+
+def _key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))

@@ -56,10 +56,16 @@ class Virtual:
     options: Mapping[str, Any]
 
 
+def start_cpus(count: int) -> None:
+    """Makes this process one of `count` virtual CPUs; before its first computation, or never."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", count)
+
+
 def virtual_devices(compiler: str, chip: Chip, count: int) -> Virtual:
     """`count` devices of a compiler: CPUs in place of any chip, or the chip itself.
 
-    "cpu" works everywhere, before JAX has started its first device. "cuda" gives the program that
+    "cpu" works everywhere, see `start_cpus`. "cuda" gives the program that
     the GPU will run; it needs the packages jax-cuda13-plugin and jax-cuda13-pjrt, but neither a GPU
     nor a driver.
 
@@ -80,17 +86,14 @@ def virtual_devices(compiler: str, chip: Chip, count: int) -> Virtual:
         })  # fmt: skip
     if compiler != "cpu":
         raise ConfigError(f"compiler {compiler!r} is unknown; known: {', '.join(COMPILERS)}")
-    try:
-        jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:  # JAX has started: what it has must do
-        pass
     devices = jax.devices("cpu")
     if len(devices) < count:
         raise ConfigError(
-            f"JAX already runs on {len(devices)} CPU device(s), {count} are needed; ask for them "
+            f"{count} devices are needed, JAX runs on {len(devices)} CPU device(s); call start_cpus "
             f"before the first computation"
         )
-    return Virtual(devices, {})
+    # Nobody runs the program: machine code need not be fast, only quick to make.
+    return Virtual(devices, {"xla_backend_optimization_level": 0})
 
 
 def _gpus(chip: Chip, count: int) -> Sequence[Any]:
