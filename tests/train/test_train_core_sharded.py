@@ -70,6 +70,7 @@ def assert_equal_runs(got, want, tolerance):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_two_micro_batches_equal_the_batch(whole):
     params, optimiser, _ = parts()
     step = make_train_step(joint_objective(CONFIG), optimiser, ema_decay=0.9, accumulate=2)
