@@ -2,8 +2,8 @@
 
 Start from a policy whose language model is trained:
 
-    python experiments/train.py --config=configs/expert_tiny.py --workdir=OUT2 \\
-        --config.init_from=OUT/checkpoint
+    python experiments/train.py --config=configs/expert_tiny.py --workdir=OUT3 \\
+        --config.init_from=OUT2/checkpoint
 """
 
 import ml_collections
@@ -14,7 +14,8 @@ from alpamayo_jax.settings import train_config
 def get_config() -> ml_collections.ConfigDict:
     """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
     config = train_config("tiny")
-    config.data.update(num_frames=2, max_length=320, mirror=True)
+    components = ("cot", "traj_future")
+    config.data.update(num_frames=2, max_length=320, mirror=True, components=components)
     config.stage.update(
         objective="expert",
         steps=400,
@@ -24,5 +25,5 @@ def get_config() -> ml_collections.ConfigDict:
         warmup_fraction=0.1,
         weight_decay=0.05,
     )
-    config.run.update(save_every=100)
+    config.run.save_every = 100
     return config

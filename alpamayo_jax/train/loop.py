@@ -23,6 +23,7 @@ from alpamayo_jax.train.writers import Writer
 from alpamayo_jax.types import TrainBatch
 
 DIVERGED = "diverged.json"
+_FINITE = ("loss", "grad_norm")
 _AHEAD = 2  # steps in flight: enough to hide the host's work, few enough to hold their batches
 
 
@@ -139,7 +140,7 @@ def train(
             profile.after(index, metrics)
             tokens = int(np.count_nonzero(batch.inputs.attention_mask))
             meter.add(tokens * jax.process_count(), waited)
-            unchecked.append((index, {key: metrics[key] for key in ("loss", "grad_norm")}))
+            unchecked.append((index, {key: metrics[key] for key in _FINITE}))
             bar.update()
             if len(unchecked) > _AHEAD:
                 jax.block_until_ready(unchecked[-1 - _AHEAD][1])
@@ -183,8 +184,10 @@ def _check(unchecked: list[tuple[int, Metrics]], watch: Watch, name: str) -> lis
         if all(map(math.isfinite, numbers.values())):
             continue
         rows = watch.windows(index - 1) if watch.windows else []
-        clips = ", ".join(sorted({row["clip_id"] for row in rows}))
-        where = f" on a batch of the clips {clips}" if rows else ""
+        where, advice = "", "lower the learning rate"
+        if rows:
+            where = f" on a batch of the clips {', '.join(sorted({r['clip_id'] for r in rows}))}"
+            advice = f"look at these clips, or {advice}"
         if watch.folder is not None and jax.process_index() == 0:
             path = watch.folder / DIVERGED
             said = {key: str(value) for key, value in numbers.items()}
@@ -192,10 +195,7 @@ def _check(unchecked: list[tuple[int, Metrics]], watch: Watch, name: str) -> lis
             files.write_bytes(path, text.encode())
             where += f"; {path} lists its windows"
         numbers = ", ".join(f"{key} {value}" for key, value in numbers.items())
-        raise TrainingDiverged(
-            f"{name}: {numbers} at step {index}{where}; look at these clips, or lower the learning "
-            f"rate"
-        )
+        raise TrainingDiverged(f"{name}: {numbers} at step {index}{where}; {advice}")
     return [float(values["loss"]) for values in found]
 
 

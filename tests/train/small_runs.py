@@ -9,10 +9,12 @@ import numpy as np
 
 from alpamayo_jax.config import ActionSpaceConfig, ModelConfig
 from alpamayo_jax.data.sources import list_windows, make_source
-from alpamayo_jax.decode.policy import Policy, new_policy
+from alpamayo_jax.decode.policy import Policy
+from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.settings import DataSettings, StageSettings
 from alpamayo_jax.testing.clips import write_small_clip
 from alpamayo_jax.testing.tiny import tiny_config
+from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train.assemble import Start, Windows, make_training
 from alpamayo_jax.train.run import Folder, Training
 
@@ -27,7 +29,9 @@ def small_config() -> ModelConfig:
 
 
 def small_policy() -> Policy:
-    return new_policy(small_config(), jax.random.key(0))
+    """Its parameters are shapes: random ones are made where a run begins."""
+    config = small_config()
+    return Policy(config=config, params=param_shapes(config), tokenizer=tiny_tokenizer(config))
 
 
 def write_clips(root: pathlib.Path) -> pathlib.Path:

@@ -1,0 +1,28 @@
+"""Stage 2 of the tiny policy: Chain-of-Causation reasoning, then the trajectory.
+
+Start from stage 1:
+
+    python experiments/train.py --config=configs/sft_tiny.py --workdir=OUT2 \\
+        --config.init_from=OUT/checkpoint
+"""
+
+import ml_collections
+
+from alpamayo_jax.settings import train_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
+    config = train_config("tiny")
+    components = ("cot", "traj_future")
+    config.data.update(num_frames=2, max_length=320, mirror=True, components=components)
+    config.stage.update(
+        objective="tokens",
+        steps=300,
+        batch_size=8,
+        learning_rate=1e-3,
+        warmup_fraction=0.1,
+        weight_decay=0.05,
+    )
+    config.run.save_every = 100
+    return config
