@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from alpamayo_jax import settings
-from alpamayo_jax.config import ConfigError, build
+from alpamayo_jax.config import ConfigError, ModelConfig, build
 from alpamayo_jax.data.mirror import WithMirrored
 from alpamayo_jax.data.sources import (
     ClipSource,
@@ -26,6 +26,7 @@ from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.presets import preset
+from alpamayo_jax.tokens.prompt import request_sentence
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train import assemble
 from alpamayo_jax.train.checkpoint import hash_of
@@ -71,7 +72,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     model = describe_start(config).config
     for name in [name for name in _STAGES if name in config]:
         check_stage(name, stage_settings(name, config), model)
-    _section(settings.DataSettings, config, "data")
+    data = _section(settings.DataSettings, config, "data")
+    if data.components:
+        request_sentence(data.components)
     assemble.training_config(model, _section(settings.PrecisionSettings, config, "precision"))
     if "eval" in config:
         sample_settings(config)
@@ -158,15 +161,23 @@ def make_policy(config: ml_collections.ConfigDict) -> Policy:
     """
     if config.get("init_from"):
         return load_policy(config.init_from)
-    return new_policy(preset(config.preset), jax.random.key(config.seed))
+    return new_policy(_preset(config), jax.random.key(config.seed))
 
 
 def describe_start(config: ml_collections.ConfigDict) -> Policy:
     """As `make_policy`, with the shapes of the parameters in place of the parameters."""
     if config.get("init_from"):
         return describe_policy(config.init_from)
-    model = preset(config.preset)
+    model = _preset(config)
     return Policy(config=model, params=param_shapes(model), tokenizer=tiny_tokenizer(model))
+
+
+def _preset(config: ml_collections.ConfigDict) -> ModelConfig:
+    if not config.preset:
+        raise ConfigError(
+            "there is nothing to start from: give init_from, a checkpoint directory, or preset"
+        )
+    return preset(config.preset)
 
 
 def make_training(

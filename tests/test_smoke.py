@@ -18,7 +18,8 @@ from alpamayo_jax.presets import preset
 from alpamayo_jax.reporting import window_picture
 from alpamayo_jax.train.objectives import make_objective
 from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser
-from alpamayo_jax.train.step import init_state, make_train_step
+from alpamayo_jax.train.state import create_state
+from alpamayo_jax.train.step import make_train_step
 
 pytestmark = pytest.mark.smoke
 
@@ -43,7 +44,7 @@ def test_a_step_trains(policy, source, stage):
     )
     optimiser = make_optimiser(OptimiserConfig(learning_rate=1e-3, num_steps=2), policy.params)
     step = make_train_step(make_objective(stage, CONFIG), optimiser)
-    before = init_state(policy.params, optimiser)
+    before = create_state(policy.params, optimiser)
     state, metrics = step(before, batch, jax.random.key(0))
     assert np.isfinite(float(metrics["loss"]))
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.params, policy.params)
