@@ -18,7 +18,7 @@ class DataSettings:
       root: clips: the folder.
       num_clips: procedural: how many drives train.
       num_test_clips: procedural: how many more are held out.
-      train_seconds: clips: windows that train lie within (first, last) on each clip's clock; None is
+      train_seconds: clips: windows that train lie in (first, last) on each clip's clock; None is
         an open end.
       test_seconds: clips: windows that are held out.
       train_stride_s: between windows that train.
@@ -63,14 +63,14 @@ class StageSettings:
       schedule: after the warm-up: "cosine", "linear" or "constant".
       final_fraction: last learning rate over `learning_rate`.
       vision_factor: learning rate of the vision tower over that of the rest; 0 freezes it.
-      frozen: patterns of whole parameter paths that do not train, besides what the objective leaves.
+      frozen: patterns of whole parameter paths that do not train, besides what the objective skips.
       weight_decay: on matrices.
       clip_norm: longer gradients are scaled down to this.
       beta2: second moment of AdamW.
       ema_decay: of a moving average of the trained parameters, which is then what is exported; 0:
         none.
-      mean: "one_mean" over all labelled tokens, or "two_means": over trajectory tokens plus over the
-        others, as the released stage 1.
+      mean: "one_mean" over all labelled tokens, or "two_means": over trajectory tokens plus over
+        the others, as the released stage 1.
       noises_per_row: expert and joint: noise and time draws per conversation.
       flow_weight: joint: of the flow's loss.
       remat: what the backward pass computes again: "none", "dots" or "full", from most memory to

@@ -4,8 +4,8 @@
     python experiments/train.py --config=configs/expert_tiny.py --workdir=OUT2 \\
         --config.init_from=OUT/checkpoint
 
-On several hosts it is the same command on each (see configs/cluster/). It stops on SIGTERM after the step
-under way, with a checkpoint; exit code 0, and no summary.json yet. Writes:
+On several hosts it is the same command on each (see configs/cluster/). It stops on SIGTERM after the
+step under way, with a checkpoint; exit code 0, and no summary.json yet. Writes:
 
     OUT/checkpoint/     the trained policy, as every other script reads it
     OUT/checkpoints/    states of the run: the newest and the best
@@ -15,6 +15,8 @@ under way, with a checkpoint; exit code 0, and no summary.json yet. Writes:
     OUT/diverged.json   only if the loss is no longer finite: the windows of the batch
     OUT/profile/        only with --profile: a trace for TensorBoard's or Perfetto's viewer
 """
+
+from typing import Any
 
 from absl import flags, logging
 import jax
@@ -40,7 +42,7 @@ def main(argv) -> None:
     del argv
     distributed.initialise(_LAUNCH.value)
     config, workdir = _CONFIG.value, cli.make_workdir(_WORKDIR.value)
-    distributed.require_agreement(_flat(config))
+    distributed.require_agreement(_flat(config.to_dict()))
     convert.check_target(workdir / "checkpoint")
     profile = _profile(_PROFILE.value)
     recipe.check(config)
@@ -72,11 +74,14 @@ def main(argv) -> None:
     print(f"checkpoint: {workdir / 'checkpoint'}")
 
 
-def _flat(config, path: str = "") -> dict[str, object]:
-    items = config.items() if hasattr(config, "items") else None
-    if items is None:
-        return {path: config}
-    return {k: v for key, value in items for k, v in _flat(value, f"{path}.{key}".lstrip(".")).items()}
+def _flat(values: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts as one, whose keys are paths."""
+    if not isinstance(values, dict):
+        return {path: values}
+    flat = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{path}.{key}".lstrip("."))
+    return flat
 
 
 def _profile(steps: list[str]) -> tuple[int, int] | None:

@@ -123,7 +123,7 @@ def make_training(
     )
     shard, shards = (0, 1) if devices is None else row_shard(devices, AxisRules())
     if stage.batch_size % shards:
-        raise ConfigError(f"{name}.batch_size {stage.batch_size} does not split over {shards} hosts")
+        raise ConfigError(f"{name}.batch_size {stage.batch_size} does not split over {shards} parts")
     batches = functools.partial(
         training_batches,
         processor=start.policy.processor,

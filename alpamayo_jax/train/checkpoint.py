@@ -158,7 +158,8 @@ class Checkpoints:
                 resumed, damage[step] = None, f"{type(error).__name__}: {_first_line(error)}"
             if _anywhere(resumed is None):
                 damage.setdefault(step, "another host could not read it")
-                logging.error("checkpoint %s is damaged (%s)", self.folder / str(step), damage[step])
+                path = self.folder / str(step)
+                logging.error("checkpoint %s is damaged (%s)", path, damage[step])
                 continue
             self._set_aside(damage)
             return resumed
@@ -255,7 +256,8 @@ def _anywhere(value: bool) -> bool:
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        pairs = [(old.get(k, "absent"), new.get(k, "absent"), f"{path}.{k}".lstrip(".")) for k in keys]
+        both = [(old.get(k, "absent"), new.get(k, "absent"), k) for k in keys]
+        pairs = [(a, b, f"{path}.{k}".lstrip(".")) for a, b, k in both]
         return sum((_differences(*pair) for pair in pairs), [])
     return [] if old == new else [f"{path} was {old}, is {new}"]
 

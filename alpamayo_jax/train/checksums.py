@@ -12,8 +12,8 @@ _STRIDE = 2 * 1_327_217_885  # even, so that every element's factor is odd
 def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
     """A 32-bit checksum per array.
 
-    The bits of every element times an odd number of its own, summed modulo 2**32: a change of any one
-    element changes the sum, and of many does with all likelihood.
+    The bits of every element times an odd number of its own, summed modulo 2**32: a change of any
+    one element changes the sum, and of many does with all likelihood.
     """
     return {name: int(value) for name, value in jax.device_get(_checksums(dict(arrays))).items()}
 

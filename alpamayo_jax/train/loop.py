@@ -118,7 +118,7 @@ def train(
       place: puts a batch on the devices.
 
     Raises:
-      TrainingDiverged: a loss or gradient became NaN or infinite. No checkpoint is written after it.
+      TrainingDiverged: a loss or gradient is NaN or infinite. No checkpoint is written after it.
     """
     start = int(state.step)
     steps: list[int] = []

@@ -1,4 +1,4 @@
-"""Configuration for tests of experiments/train.py: a policy of two layers on two simulated drives."""
+"""Configuration for tests of experiments/train.py: two layers, two simulated drives."""
 
 import dataclasses
 

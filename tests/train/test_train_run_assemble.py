@@ -67,7 +67,8 @@ class TestGroups:
         assert self.groups(lora_rank=4) == ((r".*/lora_[ab]", 1.0), (r".*", 0.0))
 
     def test_the_schedule(self):
-        config = optimiser_config("stage", StageSettings(steps=100, warmup_fraction=0.25, beta2=0.9))
+        stage = StageSettings(steps=100, warmup_fraction=0.25, beta2=0.9)
+        config = optimiser_config("stage", stage)
         assert (config.num_steps, config.warmup_steps, config.beta2) == (100, 25, 0.9)
 
     @pytest.mark.parametrize(

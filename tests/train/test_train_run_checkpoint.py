@@ -35,7 +35,10 @@ def make_state(number: int) -> dict:
 
 
 def describe(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    def shape(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+    return jax.tree.map(shape, state)
 
 
 def save(checkpoints, step, loss=1.0, **options):
@@ -273,6 +276,7 @@ class TestDamage:
     def test_all_damaged(self, folder):
         for step in "123":
             (folder / step / "about" / "metadata").unlink()
-        with pytest.raises(InputError, match=r"every checkpoint in .*: 3 \(.*2 \(.*1 \(.*start anew"):
+        words = r"every checkpoint in .*: 3 \(.*2 \(.*1 \(.*start anew"
+        with pytest.raises(InputError, match=words):
             Checkpoints(folder, config=CONFIG).restore(describe(make_state(0)))
         assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]

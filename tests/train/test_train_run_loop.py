@@ -144,7 +144,8 @@ class TestDivergence:
             return [{"clip_id": f"clip{number}", "t0": 1.5}, {"clip_id": "other", "t0": 2.0}]
 
         watch = {"folder": tmp_path, "windows": windows}
-        with pytest.raises(TrainingDiverged, match=rf"at step {bad + 1} .*clip{bad}, other; .*json"):
+        words = rf"at step {bad + 1} .*clip{bad}, other; .*json"
+        with pytest.raises(TrainingDiverged, match=words):
             run(loss=lambda number: value if number == bad else 1.0, watch=watch)
         said = json.loads((tmp_path / "diverged.json").read_text())
         assert said["step"] == bad + 1 and said["loss"] == str(value)
