@@ -11,7 +11,6 @@ import optax
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.train import partition
 from alpamayo_jax.train.partition import parameter_factors
-from alpamayo_jax.types import Array
 
 SCHEDULES = ("cosine", "linear", "constant")
 
@@ -71,12 +70,12 @@ class Optimiser:
     Attributes:
       transform: sees only trained parameters.
       factors: learning-rate factor of every parameter; 0 is frozen.
-      schedule: learning rate by step, before factors.
+      schedule: learning rate by step, before factors; None if unknown.
     """
 
     transform: optax.GradientTransformation
     factors: dict
-    schedule: optax.Schedule
+    schedule: optax.Schedule | None = None
 
     def trainable(self, tree: dict) -> dict:
         """`tree` with None in place of frozen parameters."""
@@ -96,10 +95,6 @@ class Optimiser:
           params: whole.
         """
         return self.transform.update(self.trainable(grads), opt_state, self.trainable(params))
-
-    def learning_rate(self, step: Array) -> Array:
-        """float [] at step number `step`, for factor 1."""
-        return self.schedule(step)
 
 
 def make_schedule(config: OptimiserConfig) -> optax.Schedule:
@@ -139,6 +134,11 @@ def make_optimiser(config: OptimiserConfig, params: dict) -> Optimiser:
         optax.scale_by_learning_rate(schedule),
     )
     return Optimiser(transform=transform, factors=factors, schedule=schedule)
+
+
+def train_everything(transform: optax.GradientTransformation, params: dict) -> Optimiser:
+    """Any optax transformation, of all parameters."""
+    return Optimiser(transform, jax.tree.map(lambda _: 1.0, params))
 
 
 _STACKED = ("layers", "blocks", "deepstack_merger_list")

@@ -8,6 +8,7 @@ import re
 from typing import Any, Sequence
 
 import jax
+import jax.numpy as jnp
 
 from alpamayo_jax.config import ConfigError
 
@@ -61,3 +62,14 @@ def merge(first: dict, second: dict) -> dict:
     return jax.tree.map(
         lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
     )
+
+
+def cast_frozen(params: dict, factors: dict, dtype: str) -> dict:
+    """`params` with what is frozen in `dtype`: half the memory, and exact for a checkpoint of that type.
+
+    Args:
+      params: arrays; shapes under `jax.eval_shape`.
+      factors: from `parameter_factors`.
+      dtype: a float type.
+    """
+    return jax.tree.map(lambda f, p: p if f else p.astype(jnp.dtype(dtype)), factors, params)

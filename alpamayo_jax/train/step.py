@@ -17,9 +17,6 @@ from alpamayo_jax.types import TrainBatch
 
 Step = Callable[[TrainState, TrainBatch, jax.Array], tuple[TrainState, Metrics]]
 
-# Layers of these are stacked: their kernels are most of a model and each is used once per pass.
-_STACKS = ("layers", "blocks")
-
 
 def make_train_step(
     objective: Objective | LossFn,
@@ -79,10 +76,8 @@ def make_train_step(
                 return objective.loss(sums, sizes), sums
 
             (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
-            return _like_params(jax.tree.map(jnp.add, carry, (sums, _wide(grads)))), None
-
-        def _like_params(carry):
-            return carry[0], placed(carry[1])
+            sums, grads = jax.tree.map(jnp.add, carry, (sums, _wide(grads)))
+            return (sums, placed(grads)), None
 
         (sums, grads), _ = jax.lax.scan(one, (sums, zeros), split_rows(examples, accumulate, rows))
         return objective.loss(sums, sizes), objective.means(sums, sizes), grads
@@ -114,9 +109,10 @@ def make_train_step(
         metrics = metrics | {
             "loss": loss,
             "grad_norm": norm,
-            "learning_rate": jnp.float32(optimiser.learning_rate(state.step)),
             "finite": finite.astype(jnp.float32),
         }
+        if optimiser.schedule is not None:
+            metrics["learning_rate"] = jnp.float32(optimiser.schedule(state.step))
         return TrainState(state.step + 1, partition.merge(new[0], frozen), *new[1:]), metrics
 
     if shardings is None:
@@ -131,15 +127,19 @@ def make_train_step(
 
 
 def narrow_kernels(params: dict, dtype: str | None) -> dict:
-    """`params` with the kernels of stacked layers in `dtype`, as the layers themselves would cast."""
+    """`params` with wider kernels cast to `dtype`, as the layers themselves would.
+
+    Embeddings stay: the gradients of a token's many places add up in their type.
+    """
+    if dtype is None:
+        return params
+    narrow = jnp.dtype(dtype)
 
     def cast(path, leaf):
-        names = [getattr(key, "key", "") for key in path]
-        if names[-1] == "kernel" and any(name in _STACKS for name in names):
-            return leaf.astype(dtype)
-        return leaf
+        kernel = getattr(path[-1], "key", "") == "kernel"
+        return leaf.astype(narrow) if kernel and leaf.dtype.itemsize > narrow.itemsize else leaf
 
-    return params if dtype is None else jax.tree_util.tree_map_with_path(cast, params)
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def split_rows(examples: Any, parts: int, rows: NamedSharding | None = None) -> Any:
@@ -174,9 +174,11 @@ def split_rows(examples: Any, parts: int, rows: NamedSharding | None = None) -> 
     return jax.tree_util.tree_map_with_path(cut, examples)
 
 
-def _row_sharding(batch_sharding: TrainBatch) -> NamedSharding:
-    leaf = batch_sharding.ego_future_xyz
-    return NamedSharding(leaf.mesh, PartitionSpec(*leaf.spec[:1]))
+def _row_sharding(batch_sharding: Any) -> NamedSharding:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch_sharding):
+        if partition.path_name(path[-1:]) != "position_ids":
+            return NamedSharding(leaf.mesh, PartitionSpec(*leaf.spec[:1]))
+    raise ConfigError("batch_sharding is empty")
 
 
 def _wide(tree: Any) -> Any:

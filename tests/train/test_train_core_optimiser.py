@@ -5,13 +5,19 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.presets import preset
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.train import partition
-from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser, make_schedule
+from alpamayo_jax.train.optimiser import (
+    OptimiserConfig,
+    make_optimiser,
+    make_schedule,
+    train_everything,
+)
 
 BASE = OptimiserConfig(learning_rate=2.0, num_steps=12, warmup_steps=2, final_fraction=0.25)
 
@@ -53,6 +59,20 @@ def test_split_and_merge():
     assert trainable == {"a": 1, "b": {"c": None, "d": 3}}
     assert frozen == {"a": None, "b": {"c": 2, "d": None}}
     assert partition.merge(trainable, frozen) == tree
+
+
+def test_frozen_parameters_can_be_narrow():
+    tree, factors = {"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": 0.5, "b": 0.0}
+    types = jax.tree.map(lambda leaf: str(leaf.dtype), partition.cast_frozen(tree, factors, "bfloat16"))
+    assert types == {"a": "float32", "b": "bfloat16"}
+
+
+def test_any_transformation_can_train_everything():
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    optimiser = train_everything(optax.sgd(0.5), params)
+    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    assert updates["a"].tolist() == [-0.5] * 2 and updates["b"].tolist() == [-0.5] * 3
+    assert optimiser.schedule is None
 
 
 def test_first_update_by_group():

@@ -163,14 +163,16 @@ def test_abstract_state_is_the_states_shape():
     assert [(a.shape, a.dtype) for a in got] == [(a.shape, a.dtype) for a in want]
 
 
-def test_stacked_kernels_become_narrow():
+def test_kernels_become_narrow():
     one = jnp.ones((2, 3))
-    tree = {"layers": {"a": {"kernel": one, "bias": one}}, "lm_head": {"kernel": one}}
+    tree = {"layers": {"a": {"kernel": one, "bias": one}}, "embed": {"embedding": one}}
     narrow = narrow_kernels(tree, "bfloat16")
     assert narrow["layers"]["a"]["kernel"].dtype == jnp.bfloat16
     assert narrow["layers"]["a"]["bias"].dtype == jnp.float32
-    assert narrow["lm_head"]["kernel"].dtype == jnp.float32
+    assert narrow["embed"]["embedding"].dtype == jnp.float32
     assert narrow_kernels(tree, None) is tree
+    wide = narrow_kernels(narrow, "float32")
+    assert wide["layers"]["a"]["kernel"].dtype == jnp.bfloat16
 
 
 def test_rows_of_micro_batches():
