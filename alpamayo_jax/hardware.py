@@ -23,8 +23,8 @@ class Chip:
       memory_bytes: of its own memory.
       peak_flops: bfloat16 operations per second, a multiply-add is two.
       kinds: parts of `jax.Device.device_kind` that mean this chip, lower case.
-      usable: share of the memory that programs get. GPUs: what the launch files give XLA; the rest is
-        for the driver, cuBLAS and NCCL.
+      usable: share of the memory that programs get. GPUs: what the launch files give XLA; the rest
+        is for the driver, cuBLAS and NCCL.
     """
 
     name: str

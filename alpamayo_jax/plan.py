@@ -1,8 +1,8 @@
 """Whether a training job fits its machines, found without them.
 
-The train step is compiled ahead of time for a mesh of virtual devices from shapes alone: no parameter
-is ever made. The partitioner that runs is the one that will run on the cluster, so the collectives
-and the sizes of what each device holds are its own.
+The train step is compiled ahead of time for a mesh of virtual devices from shapes alone: no
+parameter is ever made. The partitioner that runs is the one that will run on the cluster, so the
+collectives and the sizes of what each device holds are its own.
 """
 
 import dataclasses
@@ -40,6 +40,7 @@ from alpamayo_jax.virtual import virtual_devices
 # Conversation without images and trajectory: instructions, reasoning, special tokens.
 _TEXT_TOKENS = 192
 _LENGTH_STEP = 128
+_RECORDED = 1080, 1920  # height and width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Job:
     def __post_init__(self):
         if min(self.cameras, self.frames) < 1 or self.length < 0:
             raise ConfigError(
-                f"a row of {self.cameras} cameras, {self.frames} frames and {self.length} tokens is none"
+                f"a row of {self.cameras} cameras, {self.frames} frames and {self.length} tokens "
+                f"is none"
             )
         check_stage("stage", self.stage, self.model())
 
@@ -86,11 +88,10 @@ def abstract_batch(
     Raises:
       ConfigError: the images alone are longer than `length`.
     """
-    vision, waypoints = config.vision, config.action.n_waypoints
+    vision, prompt, waypoints = config.vision, config.prompt, config.action.n_waypoints
     side, images = vision.patch_size, cameras * frames
-    height, width = smart_resize(
-        1080, 1920, side * vision.spatial_merge_size, config.prompt.min_pixels, config.prompt.max_pixels
-    )
+    factor = side * vision.spatial_merge_size
+    height, width = smart_resize(*_RECORDED, factor, prompt.min_pixels, prompt.max_pixels)
     patches = (height // side) * (width // side)
     fixed = images * (patches // vision.merge_unit + 2)
     fixed += config.trajectory_tokens.tokens_per_history_traj + 2 * waypoints

@@ -92,6 +92,23 @@ PRESETS = {
     "qwen3_vl_32b": lambda: _backbone(
         VisionConfig(out_hidden_size=5120), num_layers=64, num_heads=64, intermediate_size=25_600
     ),
+    # The paper's small policies have the language model of Qwen2.5-0.5B (section 6.4.1). Its vision
+    # encoder and expert are not stated: here the tower of the small Qwen3-VL and half the widths.
+    "paper_0p5b": lambda: ModelConfig(
+        vision=VisionConfig(out_hidden_size=896, **_SMALL_VISION),
+        language=LanguageConfig(
+            hidden_size=896,
+            num_layers=24,
+            num_heads=14,
+            num_kv_heads=2,
+            head_dim=64,
+            intermediate_size=4864,
+            mrope_section=(12, 10, 10),
+            tie_word_embeddings=True,
+        ),
+        expert=ExpertConfig(hidden_size=448, num_heads=14, intermediate_size=2432),
+        precision=PrecisionConfig(params="float32", compute="bfloat16"),
+    ),
     "tiny": _tiny,
 }
 

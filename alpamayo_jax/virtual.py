@@ -89,8 +89,8 @@ def virtual_devices(compiler: str, chip: Chip, count: int) -> Virtual:
     devices = jax.devices("cpu")
     if len(devices) < count:
         raise ConfigError(
-            f"{count} devices are needed, JAX runs on {len(devices)} CPU device(s); call start_cpus "
-            f"before the first computation"
+            f"{count} devices are needed, JAX runs on {len(devices)} CPU device(s); call "
+            f"start_cpus before the first computation"
         )
     # Nobody runs the program: machine code need not be fast, only quick to make.
     return Virtual(devices, {"xla_backend_optimization_level": 0})

@@ -1,26 +1,27 @@
 """Says on a laptop whether a training job fits its machines.
 
     python experiments/plan.py --preset=r1_10b --mesh=8xH100 --batch=8 --workdir=OUT
-    python experiments/plan.py --preset=r1_10b --mesh=data:1,fsdp:8,tensor:1 --batch=8 --workdir=OUT
-    python experiments/plan.py --config=configs/full_8gpu.py --mesh=8xH100 --workdir=OUT
+    python experiments/plan.py --preset=r1_10b --mesh=data:1,fsdp:8,tensor:1 --batch=8 \\
+        --workdir=OUT
+    python experiments/plan.py --config=configs/full_8gpu.py --preset=r1_10b --mesh=8xH100 \\
+        --workdir=OUT
 
 Compiles the whole train step for virtual devices, without making a single parameter, and writes
 
-    OUT/summary.json  bytes_per_device: parameters, optimiser, average, batch, gradients, activations
-                      (kept for the backward pass), temporaries (gradients, activations and scratch
-                      as compiled) and total; memory_bytes, usable_bytes and fits; collectives: kind
-                      -> count and bytes that each device sends per step; replicated_against_rules:
-                      arrays of which a device holds more than the rules say (must be empty);
-                      whole_by_rule: parameters on every device, in bytes; flops of a step and
-                      seconds_at_peak; trace_seconds, compile_seconds and seconds
+    OUT/summary.json  bytes_per_device: parameters, optimiser, average, batch, gradients,
+                      activations (kept for the backward pass), temporaries (gradients,
+                      activations and scratch as compiled) and total; memory_bytes, usable_bytes
+                      and fits; collectives: kind -> count and bytes that each device sends per
+                      step at most; replicated_against_rules: arrays of which a device holds more
+                      than the rules say (must be empty); whole_by_rule: parameters on every
+                      device, in bytes; flops of a step and seconds_at_peak; trace_seconds,
+                      compile_seconds and seconds
 
 Programs compiled for CPUs hold and send bfloat16 as float32: temporaries, total and bytes of
-collectives are upper bounds. --compiler=cuda looks at the program of an H100 or H200 itself; it needs
-`pip install jax-cuda13-plugin jax-cuda13-pjrt`, but no GPU.
+collectives are upper bounds. --compiler=cuda looks at the program of an H100 or H200 itself; it
+needs `pip install jax-cuda13-plugin jax-cuda13-pjrt`, but no GPU.
 """
 
-import dataclasses
-import pathlib
 import time
 
 from absl import flags
@@ -65,11 +66,15 @@ _GB = 1e9
 def main(argv) -> int:
     del argv
     begin = time.perf_counter()
-    machine = parse_machine(_MESH.value, _DEVICE.value)
+    workdir, config = cli.make_workdir(_WORKDIR.value), _CONFIG.value
+    # A configuration that has a mesh splits named machines by it; axes that are spelled out win.
+    split = config.mesh.to_dict() if config is not None and "mesh" in config else {}
+    split = None if set(split.values()) <= {1} else split
+    machine = parse_machine(_MESH.value, _DEVICE.value, split)
     start_cpus(machine.num_devices)
     summary = plan.make_plan(_job(), machine, _COMPILER.value)
     summary["seconds"] = time.perf_counter() - begin
-    write_summary(pathlib.Path(_WORKDIR.value) / "summary.json", summary)
+    write_summary(workdir / "summary.json", summary)
     _show(summary, machine)
     return 1 if summary["replicated_against_rules"] else 0
 
@@ -78,9 +83,11 @@ def _job() -> plan.Job:
     """The configuration's job, if one is given, with what the flags say."""
     config = _CONFIG.value
     if config is not None and "stage" not in config:
-        raise ConfigError(f"{_CONFIG.name}: no section 'stage'; give a file for experiments/train.py")
+        raise ConfigError("the configuration has no section 'stage'; give one of train.py")
     if config is None and (_PRESET.value is None or _BATCH.value is None):
         raise ConfigError("give --preset and --batch, or --config")
+    if not (_PRESET.value or config.preset):
+        raise ConfigError("the configuration names no preset: give --preset")
     stage = {"remat": "full"} if config is None else config.stage.to_dict()
     stage |= _given(
         objective=_STAGE, batch_size=_BATCH, remat=_REMAT, accumulate=_ACCUMULATE,
@@ -107,8 +114,8 @@ def _given(**holders) -> dict:
 def _show(summary: dict, machine: Machine) -> None:
     axes = ", ".join(f"{axis} {size}" for axis, size in machine.sizes.items())
     print(
-        f"{summary['preset']}, stage {summary['stage']['objective']}: {summary['parameters']:,} parameters, "
-        f"{summary['trained_parameters']:,} trained\n"
+        f"{summary['preset']}, {summary['stage']['objective']}: {summary['parameters']:,} "
+        f"parameters, {summary['trained_parameters']:,} trained\n"
         f"{summary['devices']} x {summary['device']}: {axes}; {summary['batch']} rows of "
         f"{summary['length']} tokens\n"
     )
@@ -127,7 +134,7 @@ def _show(summary: dict, machine: Machine) -> None:
     print(
         f"\n{len(whole)} parameters are whole on every device by rule "
         f"({sum(whole.values()) / 1e6:.1f} MB)\n"
-        f"{summary['flops'] / 1e12:.1f} TFLOP per step: {summary['seconds_at_peak']:.3f} s at peak\n"
+        f"{summary['flops'] / 1e12:.1f} TFLOP/step, {summary['seconds_at_peak']:.3f} s at peak\n"
         f"compiled in {summary['compile_seconds']:.1f} s"
     )
     for name in summary["replicated_against_rules"]:

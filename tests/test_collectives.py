@@ -29,9 +29,9 @@ PROGRAM = """HloModule step, entry_computation_layout={(f32[8,4]{1,0})->f32[8,4]
   %carry = (s32[], bf16[2,4]{1,0}) parameter(0)
   %i = s32[] get-tuple-element(%carry), index=0
   %x = bf16[2,4]{1,0} get-tuple-element(%carry), index=1
-  %start = (bf16[2,4]{1,0}, bf16[8,4]{1,0}) all-gather-start(%x), replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}, metadata={op_name="layer/dot"}
+  %start = (bf16[2,4]{1,0}, bf16[8,4]{1,0}) all-gather-start(%x), GROUPS_OF_4, NAMED
   %done = bf16[8,4]{1,0} all-gather-done(%start)
-  %part = bf16[2,4]{1,0} reduce-scatter(%done), replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, dimensions={0}, to_apply=%add
+  %part = bf16[2,4]{1,0} reduce-scatter(%done), ALONG_AXIS_1, to_apply=%add
   ROOT %out = (s32[], bf16[2,4]{1,0}) tuple(%i, /*index=1*/%part)
 }
 
@@ -44,14 +44,21 @@ ENTRY %main (input: f32[8,4], start.1: (s32[], bf16[2,4]), which: pred[]) -> f32
   %input = f32[8,4]{1,0} parameter(0)
   %start.1 = (s32[], bf16[2,4]{1,0}) parameter(1)
   %which = pred[] parameter(2)
-  %loop = (s32[], bf16[2,4]{1,0}) while(%start.1), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %loop = (s32[], bf16[2,4]{1,0}) while(%start.1), condition=%condition, body=%body, FIVE_TIMES
   %again = (s32[], bf16[2,4]{1,0}) while(%loop), condition=%condition, body=%body
   %chosen = f32[8,4]{1,0} conditional(%which, %input, %input), branch_computations={%no, %yes}
-  %alone = f32[8,4]{1,0} all-reduce(%chosen), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
+  %alone = f32[8,4]{1,0} all-reduce(%chosen), replica_groups={{0},{1},{2},{3}}, to_apply=%add
   %sent = f32[8,4]{1,0} collective-permute(%alone), source_target_pairs={{0,1},{1,0}}
   ROOT %all = f32[8,4]{1,0} all-reduce(%sent), replica_groups={}, to_apply=%add
 }
 """
+for short, long in {
+    "GROUPS_OF_4": "replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}",
+    "ALONG_AXIS_1": "replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, dimensions={0}",
+    "NAMED": 'metadata={op_name="layer/dot"}',
+    "FIVE_TIMES": 'backend_config={"known_trip_count":{"n":"5"}}',
+}.items():
+    PROGRAM = PROGRAM.replace(short, long)
 
 
 def test_kinds_times_and_bytes():

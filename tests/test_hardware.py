@@ -13,7 +13,8 @@ class _Device:
 
 
 @pytest.mark.parametrize("kind, name", [
-    ("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H200", "H200"), ("NVIDIA A100-SXM4-80GB", "A100-80"),
+    ("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H200", "H200"),
+    ("NVIDIA A100-SXM4-80GB", "A100-80"),
     ("NVIDIA A100-SXM4-40GB", "A100"), ("TPU v5 lite", "v5e"), ("TPU v5", "v5p"),
     ("TPU v5p", "v5p"), ("TPU v6 lite", "v6e"), ("NVIDIA GeForce RTX 4090", "RTX4090"),
 ])  # fmt: skip

@@ -10,15 +10,14 @@ SCRIPT = ROOT / "experiments" / "plan.py"
 
 
 def _run(*args):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *args], text=True, capture_output=True, cwd=ROOT
-    )
+    return subprocess.run([sys.executable, SCRIPT, *args], text=True, capture_output=True, cwd=ROOT)
 
 
 def test_a_configuration_on_other_devices(tmp_path):
     """Flags change what the file says; the devices are made up on the spot."""
     done = _run(
-        "--config=configs/tokens_tiny.py", "--mesh=2xA100", "--batch=4", "--cameras=1",
+        "--config=configs/tokens_tiny.py", "--mesh=2xA100", "--config.mesh.fsdp=-1", "--batch=4",
+        "--cameras=1",
         "--lora_rank=2", f"--workdir={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -47,7 +46,8 @@ def test_a_configuration_on_other_devices(tmp_path):
     (["--mesh=fsdp:3", "--preset=tiny", "--batch=6"], "does not divide over 3 devices"),
     (["--mesh=fsdp:2", "--preset=tiny", "--batch=3"], "'batch' of 3 does not divide over 2"),
     (["--mesh=8xA100", "--preset=tiny", "--batch=8", "--compiler=cuda"], "knows H100, H200"),
-    (["--mesh=fsdp:2", "--config=configs/tiny.py"], "no section 'stage'"),
+    (["--mesh=fsdp:2", "--config=configs/tiny.py"], "has no section 'stage'"),
+    (["--mesh=8xH100", "--config=configs/full_8gpu.py"], "names no preset: give --preset"),
 ])  # fmt: skip
 def test_bad_input(tmp_path, args, message):
     done = _run(*args, f"--workdir={tmp_path}")

@@ -80,10 +80,9 @@ def test_a_tower_is_two_operations_per_weight_and_token_and_attention():
     ids = jax.ShapeDtypeStruct((2, length), jnp.int32)
     positions = jax.ShapeDtypeStruct((3, 2, length), jnp.int32)
     mask = jax.ShapeDtypeStruct((2, length, length), bool)
+
     def tower(params, ids, positions, mask):
-        return Alpamayo(config).apply(
-            {"params": params}, ids, positions, mask, [], method="extend"
-        )
+        return Alpamayo(config).apply({"params": params}, ids, positions, mask, [], method="extend")
 
     params = param_shapes(config)
     layers = params["vlm"]["language_model"]["layers"]
