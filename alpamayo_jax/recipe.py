@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.config import ConfigError, ModelConfig, ModelConfig
 from alpamayo_jax.data.mirror import WithMirrored
 from alpamayo_jax.data.pipeline import training_batches
 from alpamayo_jax.data.sources import (
@@ -24,6 +24,7 @@ from alpamayo_jax.data.sources import (
 from alpamayo_jax.decode.policy import Policy, new_policy
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.presets import preset
+from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.train.loop import History, train
 from alpamayo_jax.train.objectives import LossFn, make_objective
 from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser
@@ -131,6 +132,11 @@ def make_policy(config: ml_collections.ConfigDict) -> Policy:
     return new_policy(preset(config.preset), jax.random.key(config.seed))
 
 
+def _last_token(stage: str, model: ModelConfig) -> int | None:
+    """Where a stage's conversations may be cut: the expert reads nothing of the future's tokens."""
+    return special_token_id(model, "traj_future_start") if stage == "expert" else None
+
+
 def train_stage(
     name: str,
     config: ml_collections.ConfigDict,
@@ -160,6 +166,7 @@ def train_stage(
         seed=config.seed,
         num_frames=config.data.num_frames,
         pad_to=config.data.max_length,
+        stop_after=_last_token(name, policy.config),
         cache_windows=True,
     )
     state, history = train(

@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.mirror = True  # also train on every window seen in a mirror
 
     config.tokens = tokens = ml_collections.ConfigDict()  # stage 1: text and trajectory tokens
-    tokens.steps = 300
+    tokens.steps = 240
     tokens.mean = "one_mean"  # of the loss; "two_means" as the released stage 1 does
     tokens.batch_size = 8
     tokens.learning_rate = 1e-3
@@ -37,10 +37,10 @@ def get_config() -> ml_collections.ConfigDict:
     tokens.weight_decay = 0.05
 
     config.expert = expert = ml_collections.ConfigDict()  # the flow, language model frozen
-    expert.steps = 400
+    expert.steps = 1000
     expert.batch_size = 8
     expert.noises_per_row = 4
-    expert.learning_rate = 1e-3
+    expert.learning_rate = 2e-3
     expert.warmup_fraction = 0.1
     expert.weight_decay = 0.05
 

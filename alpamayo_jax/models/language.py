@@ -90,7 +90,7 @@ class LanguageModel(TextTower):
             self.config.vocab_size,
             self.config.hidden_size,
             param_dtype=self.param_dtype,
-            embedding_init=nn.initializers.normal(0.02),
+            embedding_init=nn.initializers.normal(1.0),
         )
 
     def embed(self, input_ids: Array) -> Array:

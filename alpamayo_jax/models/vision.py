@@ -153,7 +153,7 @@ class VisionTower(nn.Module):
             self.config.num_position_embeddings,
             self.config.hidden_size,
             param_dtype=self.param_dtype,
-            embedding_init=nn.initializers.normal(0.02),
+            embedding_init=nn.initializers.normal(1.0),
             name="pos_embed",
         )
         return interpolate_positions(embed.embedding, row, col, grid)

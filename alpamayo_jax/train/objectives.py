@@ -33,6 +33,7 @@ def future_actions(batch: TrainBatch, config: ModelConfig) -> Array:
         batch.ego_future_xyz,
         batch.ego_future_rot,
         config.action,
+        bf16_constants=config.precision.bf16_buffers,
     )
 
 
