@@ -26,7 +26,7 @@ from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.tokens.labels import label_mask
 from alpamayo_jax.tokens.positions import mrope_positions
 from alpamayo_jax.tokens.vocabulary import SPECIAL_NAMES, special_token_id
-from alpamayo_jax.types import ModelInputs, TrainBatch
+from alpamayo_jax.types import CameraFrames, ModelInputs, Observation, Target, TrainBatch
 
 Grids = Sequence[Sequence[tuple[int, int]]]
 
@@ -163,6 +163,23 @@ def random_train_batch(
         ego_future_xyz=jnp.asarray(np.stack([xyz for xyz, _ in future])),
         ego_future_rot=jnp.asarray(np.stack([rot for _, rot in future])),
     )
+
+
+def random_observation(config: ModelConfig, seed: int = 0, **fields: Any) -> Observation:
+    """Two cameras of two small noise frames, and a smooth drive; keywords set other fields."""
+    rng = np.random.default_rng((seed, 4))
+    xyz, rot = _drive(config, (seed, 0))[0]
+    cameras = tuple(
+        CameraFrames(index, rng.integers(0, 256, (2, 16, 24, 3), np.uint8), np.array([-0.1, 0.0]))
+        for index in (0, 1)
+    )
+    return Observation(cameras=cameras, ego_history_xyz=xyz, ego_history_rot=rot, **fields)
+
+
+def random_target(config: ModelConfig, seed: int = 0, **fields: Any) -> Target:
+    """How the drive of `random_observation` with the same seed goes on."""
+    xyz, rot = _drive(config, (seed, 0))[1]
+    return Target(ego_future_xyz=xyz, ego_future_rot=rot, **fields)
 
 
 def continued(inputs: ModelInputs, new_ids: Any) -> ModelInputs:
