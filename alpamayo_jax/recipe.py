@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from alpamayo_jax.config import ConfigError, ModelConfig, ModelConfig
+from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.data.mirror import WithMirrored
 from alpamayo_jax.data.pipeline import training_batches
 from alpamayo_jax.data.sources import (
