@@ -87,7 +87,7 @@ def test_the_reasoning_is_json_and_text(sampled):
         assert isinstance(entry["reasoning"], str) and isinstance(entry["ended"], bool)
         assert entry["logprob"] <= 0
     text = (sampled / "first" / "reasoning.txt").read_text()
-    assert [f"sample {k}: " in text for k in range(K)] == [True] * K
+    assert [f"sample {k}: " in text for k in range(1, K + 1)] == [True] * K
     printed = (sampled / "first.txt").read_text()
     assert text in printed and f"minADE_{K}" in printed and "drive.png" in printed
 
