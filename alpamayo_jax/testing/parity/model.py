@@ -108,13 +108,16 @@ def checks(reference: Reference) -> list[Check]:
 def _vision(arrays, config, params, inputs) -> list[Check]:
     vision, visual = config.vision, params["vlm"]["visual"]
     patches = inputs.pixel_values.shape[2]
-    row, col, real = patch_positions(inputs.image_grid[0], patches, vision.spatial_merge_size)
-    table = visual["pos_embed"]["embedding"]
-    positions = interpolate_positions(table, row, col, inputs.image_grid[0])
-    angles = vision_rope_angles(row, col, vision.head_dim, vision.rope_theta)
-    scene = jax.jit(
-        lambda p: Alpamayo(config).apply({"params": p}, inputs, method="scene_tokens")
-    )(params)
+
+    @jax.jit
+    def inside(visual):
+        row, col, real = patch_positions(inputs.image_grid[0], patches, vision.spatial_merge_size)
+        table = visual["pos_embed"]["embedding"]
+        positions = interpolate_positions(table, row, col, inputs.image_grid[0])
+        return positions, vision_rope_angles(row, col, vision.head_dim, vision.rope_theta), real
+
+    positions, angles, real = inside(visual)
+    scene = _scene_tokens(config, params, inputs)
     unit = vision.merge_unit
     merged = np.asarray(real[:, ::unit]).reshape(-1)
     embedded = inputs.pixel_values[0] @ visual["patch_embed"]["kernel"]
@@ -131,6 +134,11 @@ def _vision(arrays, config, params, inputs) -> list[Check]:
     ]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _scene_tokens(config, params, inputs):
+    return Alpamayo(config).apply({"params": params}, inputs, method="scene_tokens")
+
+
 def _vision_blocks(arrays, config, params, inputs, real) -> list[Check]:
     """Outputs of single blocks, by running towers cut short after each."""
     from alpamayo_jax.layers.block import VisionBlock
@@ -140,8 +148,13 @@ def _vision_blocks(arrays, config, params, inputs, real) -> list[Check]:
     grid = inputs.image_grid[0]
     row, col, _ = patch_positions(grid, inputs.pixel_values.shape[2], vision.spatial_merge_size)
     rope = vision_rope_table(row, col, vision.head_dim, vision.rope_theta)
-    x = inputs.pixel_values[0] @ visual["patch_embed"]["kernel"] + visual["patch_embed"]["bias"]
-    x = x + interpolate_positions(visual["pos_embed"]["embedding"], row, col, grid)
+
+    @jax.jit
+    def embed(visual):
+        x = inputs.pixel_values[0] @ visual["patch_embed"]["kernel"] + visual["patch_embed"]["bias"]
+        return x + interpolate_positions(visual["pos_embed"]["embedding"], row, col, grid)
+
+    x = embed(visual)
     block = jax.jit(lambda p, x: VisionBlock(vision).apply({"params": p}, x, rope, real))
     found = []
     for index in range(vision.depth):
@@ -154,7 +167,7 @@ def _vision_blocks(arrays, config, params, inputs, real) -> list[Check]:
 
 def _language(arrays, config, params, inputs) -> list[Check]:
     language, model = config.language, Alpamayo(config)
-    ids = fuse_history(inputs, config)
+    ids = jax.jit(fuse_history, static_argnums=1)(inputs, config)
     hidden, _ = jax.jit(
         lambda p: model.apply({"params": p}, inputs, ids, method="prefill")
     )(params)
@@ -185,7 +198,7 @@ def _language(arrays, config, params, inputs) -> list[Check]:
 
 def _language_layers(arrays, config, params, inputs, ids, rope) -> list[Check]:
     """Every layer's output before the deepstack addition, one layer at a time."""
-    scene = Alpamayo(config).apply({"params": params}, inputs, method="scene_tokens")
+    scene = _scene_tokens(config, params, inputs)
     tower = params["vlm"]["language_model"]
     at_image = (inputs.image_index >= 0)[..., None]
     index = jnp.maximum(inputs.image_index, 0)
@@ -262,7 +275,9 @@ def _case(case, reference, config, params, inputs, prefix: Prefix) -> list[Check
     history = [
         jnp.repeat(h[:, None], samples, 1) for h in (inputs.ego_history_xyz, inputs.ego_history_rot)
     ]
-    trajectory = unicycle.action_to_trajectory(integrated[-1], *history, config.action)
+    trajectory = jax.jit(unicycle.action_to_trajectory, static_argnums=3)(
+        integrated[-1], *history, config.action
+    )
     for name, value in (("pred_xyz", trajectory.xyz), ("pred_rot", trajectory.rot)):
         found.append(compare(MODULE, f"{case}: {name}", value, get(name).reshape(value.shape), 2e-3))
     if case == "A":
@@ -326,9 +341,10 @@ def _action_projection(arrays, config, params) -> list[Check]:
     if "action_in_proj_probe" not in arrays:
         return []
     module = ActionInProj(config.action_proj, config.expert.hidden_size)
+    project = jax.jit(module.apply)
     x = jnp.asarray(arrays["probe_x"])
     got = [
-        module.apply({"params": params["action_in_proj"]}, x, jnp.full((len(x),), t))
+        project({"params": params["action_in_proj"]}, x, jnp.full((len(x),), t))
         for t in arrays["probe_t"]
     ]
     return [

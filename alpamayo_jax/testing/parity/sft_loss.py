@@ -41,8 +41,8 @@ def checks(reference: Reference) -> list[Check]:
 
 
 def _fusion(name, arrays, config, batch, ids) -> list[Check]:
-    actions = objectives.future_actions(batch, config)
-    fused = objectives.fused_ids(batch, actions, config)
+    actions = jax.jit(objectives.future_actions, static_argnums=1)(batch, config)
+    fused = jax.jit(objectives.fused_ids, static_argnums=2)(batch, actions, config)
     return [
         compare(MODULE, f"{name}: actions", actions, arrays[f"s2_{name}:x"], 3e-3),
         compare(MODULE, f"{name}: fused ids", fused, ids, 1),
