@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.mirror = True  # also train on every window seen in a mirror
 
     config.tokens = tokens = ml_collections.ConfigDict()  # stage 1: text and trajectory tokens
-    tokens.steps = 240
+    tokens.steps = 60
     tokens.mean = "one_mean"  # of the loss; "two_means" as the released stage 1 does
     tokens.batch_size = 8
     tokens.learning_rate = 1e-3
@@ -47,7 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.num_samples = 6
     evaluation.batch_size = 8
-    evaluation.max_windows = 0  # 0: all
+    evaluation.max_windows = 80  # evenly spread over the held-out ones; 0: all
     evaluation.max_new_tokens = 48
     evaluation.temperature = 0.6
     evaluation.pictures = 6

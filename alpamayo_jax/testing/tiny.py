@@ -4,6 +4,7 @@ For tests of programs. Preset `tiny` is the smallest configuration that is worth
 """
 
 import dataclasses
+import functools
 from typing import Any, Sequence
 
 import jax
@@ -27,6 +28,11 @@ from alpamayo_jax.tokens.labels import label_mask
 from alpamayo_jax.tokens.positions import mrope_positions
 from alpamayo_jax.tokens.vocabulary import SPECIAL_NAMES, special_token_id
 from alpamayo_jax.types import CameraFrames, ModelInputs, Observation, Target, TrainBatch
+
+# `jax.jit` that compiles in half the time, for programs that run for milliseconds, and one that is
+# as thorough as outside of tests, for programs that are compared to the bit.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+full_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
 
 Grids = Sequence[Sequence[tuple[int, int]]]
 
@@ -139,8 +145,8 @@ def random_train_batch(
 ) -> TrainBatch:
     """Whole conversations: a prompt, reasoning of random words, the future, the end of the turn.
 
-    The drives are arcs of random speed, acceleration and curvature. Arguments as in `random_inputs`;
-    `num_reasoning` counts words of reasoning per row.
+    The drives are arcs of random speed, acceleration and curvature. Arguments as in
+    `random_inputs`; `num_reasoning` counts words of reasoning per row.
     """
     text, thoughts = (
         [n] * len(grids) if isinstance(n, int) else n for n in (num_text, num_reasoning)
@@ -270,7 +276,7 @@ def _drive(config: ModelConfig, seed: tuple) -> tuple[tuple, tuple]:
     yaw = kappa * s
     xyz = np.stack([np.sin(yaw) / kappa, (1 - np.cos(yaw)) / kappa, 0 * s], -1)
     zero, one = np.zeros_like(yaw), np.ones_like(yaw)
-    rot = np.stack([np.cos(yaw), -np.sin(yaw), zero, np.sin(yaw), np.cos(yaw), zero, zero, zero, one])
-    rot = np.moveaxis(rot, 0, -1).reshape(-1, 3, 3)
+    c, s = np.cos(yaw), np.sin(yaw)
+    rot = np.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).reshape(-1, 3, 3)
     xyz, rot = xyz.astype(np.float32), rot.astype(np.float32)
     return (xyz[:past], rot[:past]), (xyz[past:], rot[past:])

@@ -47,7 +47,7 @@ def test_saved_and_loaded_it_is_the_same(policy, tmp_path):
     assert loaded.raw
     loaded.save(tmp_path / "second")
     first, second = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         for folder in (tmp_path / "first", tmp_path / "second")
     )
     assert first == second

@@ -40,7 +40,8 @@ def _pair(second=1, seed=0, score=False):
 
 def _ids(*texts):
     ids = [_policy().tokenizer.encode(text) for text in texts]
-    padded = np.full((1, len(texts), max(map(len, ids))), _CONFIG.text_tokens.pad_token_id, np.int32)
+    pad = _CONFIG.text_tokens.pad_token_id
+    padded = np.full((1, len(texts), max(map(len, ids))), pad, np.int32)
     for k, row in enumerate(ids):
         padded[0, k, : len(row)] = row
     return padded
@@ -110,7 +111,8 @@ def test_the_seed_decides():
 
 def test_one_observation_gives_one_prediction_with_its_texts(monkeypatch):
     ids = _ids(
-        "Keep lane<|cot_end|><|meta_action_start|>go straight<|meta_action_end|><|traj_future_start|>",
+        "Keep lane<|cot_end|><|meta_action_start|>go straight<|meta_action_end|>"
+        "<|traj_future_start|>",
         "Stop",
     )
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from alpamayo_jax.decode.sample import sample_program
 from alpamayo_jax.decode.settings import SampleSettings
-from alpamayo_jax.testing.tiny import random_inputs, random_params, tiny_config
+from alpamayo_jax.testing.tiny import quick_jit, random_inputs, random_params, tiny_config
 
 _CONFIG = tiny_config()
 # One Euler step: the next would read the rounding error of the first through frequencies up to 100,
@@ -22,7 +22,7 @@ def test_sharded_equals_unsharded():
     inputs = random_inputs(_CONFIG, [[(4, 4)], [(2, 4), (2, 2)]] * 4)
     params, key = random_params(_CONFIG), jax.random.key(0)
     noise = jax.random.normal(jax.random.key(1), (8, 2, _CONFIG.action.n_waypoints, 2))
-    run = jax.jit(
+    run = quick_jit(
         lambda params, inputs, noise: sample_program(
             params, inputs, key, _CONFIG, _SETTINGS, noise=noise
         )
