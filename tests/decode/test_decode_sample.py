@@ -14,7 +14,13 @@ from alpamayo_jax.decode.generate import Generation
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.sample import SampleOutput, answer, sample, sample_program
 from alpamayo_jax.decode.settings import SampleSettings
-from alpamayo_jax.testing.tiny import random_inputs, random_observation, random_params, tiny_config
+from alpamayo_jax.testing.tiny import (
+    quick_jit,
+    random_inputs,
+    random_observation,
+    random_params,
+    tiny_config,
+)
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.types import InputError, Trajectory
 
@@ -22,6 +28,10 @@ K, N = 3, 5
 _CONFIG = tiny_config()
 _WAYPOINTS = _CONFIG.action.n_waypoints
 _SETTINGS = SampleSettings(num_samples=K, max_new_tokens=N, flow_steps=2)
+_drive = quick_jit(unicycle.action_to_trajectory, static_argnums=3)
+_quick_sample = quick_jit(
+    sample_lib._sample.__wrapped__, static_argnames=("config", "settings", "score_trajectories")
+)
 
 
 @functools.cache
@@ -30,12 +40,12 @@ def _policy():
 
 
 @functools.cache
-def _pair(second=1, seed=0, score=False):
+def _pair(second=1, seed=0):
     """Predictions for observations 0 and `second`, run as one batch."""
     observations = [random_observation(_CONFIG, 0), random_observation(_CONFIG, second)]
-    return sample(
-        _policy(), observations, seed=seed, settings=_SETTINGS, score_trajectories=score
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_lib, "_sample", _quick_sample)
+        return sample(_policy(), observations, seed=seed, settings=_SETTINGS)
 
 
 def _ids(*texts):
@@ -91,7 +101,7 @@ def test_the_trajectory_is_that_of_the_actions():
             np.repeat(h[None], K, 0)
             for h in (observation.ego_history_xyz, observation.ego_history_rot)
         ]
-        want = unicycle.action_to_trajectory(prediction.actions, *history, _CONFIG.action)
+        want = _drive(prediction.actions, *history, _CONFIG.action)
         np.testing.assert_allclose(prediction.xyz, want.xyz, atol=1e-4)
         np.testing.assert_allclose(prediction.rot, want.rot, atol=1e-5)
 
@@ -195,6 +205,13 @@ def parts(monkeypatch):
     }
     for name, recorder in found.items():
         monkeypatch.setattr(sample_lib, name, recorder)
+    monkeypatch.setattr(
+        sample_lib.unicycle,
+        "action_to_trajectory",
+        quick_jit(
+            unicycle.action_to_trajectory, static_argnums=3, static_argnames="bf16_constants"
+        ),
+    )
     shape = (2, K, _WAYPOINTS, 2)
     found["initial_noise"] = _Recorder("noise")
     found["sample_actions"] = _Recorder(jnp.asarray(np.random.default_rng(0).normal(size=shape)))

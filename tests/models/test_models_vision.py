@@ -54,7 +54,7 @@ class PositionsTest(parameterized.TestCase):
         side = 5
         table = np.random.default_rng(0).standard_normal((side**2, 3)).astype(np.float32)
         row, col = (a.reshape(1, -1) for a in np.mgrid[:height, :width])
-        got = interpolate_positions(table, row, col, np.array([[height, width]]))[0]
+        got = quick_jit(interpolate_positions)(table, row, col, np.array([[height, width]]))[0]
         square = table.reshape(side, side, 3)
         for place, (r, c) in enumerate(zip(row[0], col[0])):
             y = np.linspace(0, side - 1, height)[r] if height > 1 else 0
