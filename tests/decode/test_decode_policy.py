@@ -3,8 +3,13 @@ import numpy as np
 import pytest
 
 from alpamayo_jax.decode.policy import Policy, load_policy, new_policy
-from alpamayo_jax.models.init import param_shapes
-from alpamayo_jax.testing.tiny import random_observation, random_params, tiny_config
+from alpamayo_jax.models.init import init_params, param_shapes
+from alpamayo_jax.testing.tiny import (
+    quick_jit,
+    random_observation,
+    random_params,
+    tiny_config,
+)
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.types import InputError
 
@@ -17,7 +22,9 @@ def policy():
     return Policy(config=_CONFIG, params=random_params(_CONFIG), tokenizer=tiny_tokenizer(_CONFIG))
 
 
-def test_a_new_policy_has_random_parameters_and_the_tiny_tokenizer():
+def test_a_new_policy_has_random_parameters_and_the_tiny_tokenizer(monkeypatch):
+    quick = quick_jit(init_params.__wrapped__, static_argnums=0)
+    monkeypatch.setattr("alpamayo_jax.decode.policy.init_params", quick)
     policy = new_policy(_CONFIG, jax.random.key(0))
     assert policy.config is _CONFIG and policy.raw is None
     assert jax.tree.structure(policy.params) == jax.tree.structure(param_shapes(_CONFIG))
