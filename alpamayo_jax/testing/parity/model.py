@@ -102,6 +102,7 @@ def checks(reference: Reference) -> list[Check]:
             case_inputs = batch_inputs(config, *(arrays[f"{case}:{n}"] for n in names))
             case_prefix = jax.jit(prefill, static_argnums=2)(params, case_inputs, config)
         found += _case(case, reference, config, params, case_inputs, case_prefix)
+        found += _generated_logits(case, arrays, config, params, case_inputs)
     return found + _action_projection(arrays, config, params) + _warp(arrays, config)
 
 
@@ -333,6 +334,35 @@ def _probes(reference, velocity, generation, prefix, config, recorded_new) -> li
             got = got[..., : want.shape[-2], :]
             found.append(compare(MODULE, f"A: cached {name}", got, want, 1e-4))
     return found
+
+
+def _generated_logits(case, arrays, config, params, inputs: ModelInputs) -> list[Check]:
+    """Logits behind every generated token, in one pass over the prompt and what was generated."""
+    key, sequences = f"{case}:gen_logits_text_ids", arrays[f"{case}:sequences"]
+    if key not in arrays or len(sequences) != len(inputs.input_ids):
+        return []
+    want = arrays[key]
+    model, new = Alpamayo(config), want.shape[1]
+    at = inputs.input_ids.shape[1] + inputs.rope_delta[:, None] + jnp.arange(new)
+    grown = inputs.replace(
+        attention_mask=jnp.pad(inputs.attention_mask, ((0, 0), (0, new)), constant_values=True),
+        position_ids=jnp.concatenate(
+            [inputs.position_ids, jnp.broadcast_to(at, (3, *at.shape))], axis=-1
+        ),
+        image_index=jnp.pad(inputs.image_index, ((0, 0), (0, new)), constant_values=-1),
+    )
+
+    @jax.jit
+    def run(params, ids):
+        hidden, _ = model.apply({"params": params}, grown, ids, method="prefill")
+        last = hidden[:, -new - 1 : -1]
+        return model.apply({"params": params}, last, method="logits")
+
+    logits = np.asarray(run(params, jnp.asarray(sequences, jnp.int32)))
+    tokens = config.trajectory_tokens
+    bins = slice(tokens.traj_token_start_idx, tokens.traj_token_end_idx)
+    text = np.delete(logits, bins, axis=-1)
+    return [compare(MODULE, f"{case}: logits of generated tokens", text, want, 1e-4)]
 
 
 def _action_projection(arrays, config, params) -> list[Check]:

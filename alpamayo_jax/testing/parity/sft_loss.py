@@ -1,9 +1,12 @@
 """Training losses and gradients against recorded ones."""
 
+from typing import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.convert import table
 from alpamayo_jax.flow import matching
 from alpamayo_jax.testing.parity.base import Check, Reference, compare
@@ -23,21 +26,28 @@ def checks(reference: Reference) -> list[Check]:
     config, params = load(reference.path(CHECKPOINT))
     found = []
     for name in BATCHES:
-        names = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")
-        names += ("ego_history_xyz", "ego_history_rot")
-        inputs = batch_inputs(config, *(arrays[f"{name}:{n}"] for n in names))
-        rows = inputs.input_ids.shape[0]
-        batch = TrainBatch(
-            inputs=inputs,
-            labels_mask=jnp.asarray(arrays[f"{name}:labels_mask"]),
-            ego_future_xyz=jnp.asarray(arrays[f"{name}:ego_future_xyz"].reshape(rows, -1, 3)),
-            ego_future_rot=jnp.asarray(arrays[f"{name}:ego_future_rot"].reshape(rows, -1, 3, 3)),
-        )
+        batch = recorded_batch(name, arrays, config)
         ids = jnp.asarray(arrays[f"s1_{name}:fused_input_ids"], jnp.int32)
         found += _fusion(name, arrays, config, batch, ids)
         found += _tokens(name, arrays, config, params, batch, ids)
         found += _expert(name, arrays, config, params, batch, ids)
     return found
+
+
+def recorded_batch(
+    name: str, arrays: Mapping[str, np.ndarray], config: ModelConfig
+) -> TrainBatch:
+    """The recorded conversations called `name`, placeholders still in place."""
+    names = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")
+    names += ("ego_history_xyz", "ego_history_rot")
+    inputs = batch_inputs(config, *(arrays[f"{name}:{n}"] for n in names))
+    rows = inputs.input_ids.shape[0]
+    return TrainBatch(
+        inputs=inputs,
+        labels_mask=jnp.asarray(arrays[f"{name}:labels_mask"]),
+        ego_future_xyz=jnp.asarray(arrays[f"{name}:ego_future_xyz"].reshape(rows, -1, 3)),
+        ego_future_rot=jnp.asarray(arrays[f"{name}:ego_future_rot"].reshape(rows, -1, 3, 3)),
+    )
 
 
 def _fusion(name, arrays, config, batch, ids) -> list[Check]:
