@@ -87,7 +87,8 @@ class PytreeTest(parameterized.TestCase):
         names = [field.name for field in dataclasses.fields(cls)]
         value = cls(**{name: i for i, name in enumerate(names)})
         assert jax.tree.leaves(value) == list(range(len(names)))
-        assert jax.tree.map(lambda x: x + 1, value) == cls(**{n: i + 1 for i, n in enumerate(names)})
+        more = cls(**{name: i + 1 for i, name in enumerate(names)})
+        assert jax.tree.map(lambda x: x + 1, value) == more
 
     def test_a_program_takes_and_returns_them(self):
         inputs = random_inputs(_CONFIG)

@@ -1,4 +1,4 @@
-"""The network against recorded activations: vision, language, cache, decoding, expert, trajectories."""
+"""The network against recorded activations: vision, language, cache, decoding, expert, paths."""
 
 import functools
 
@@ -227,7 +227,8 @@ def _case(case, reference, config, params, inputs, prefix: Prefix) -> list[Check
     """One recorded sampling run: greedy ids, then the flow from recorded noise."""
     arrays = reference.arrays("model.npz")
     get = lambda name: arrays[f"{case}:{name}"]  # noqa: E731
-    rows, samples = inputs.input_ids.shape[0], get("all_actions").shape[0] // inputs.input_ids.shape[0]
+    rows = inputs.input_ids.shape[0]
+    samples = get("all_actions").shape[0] // rows
     new = get("sequences").shape[1] - inputs.input_ids.shape[1]
     states = np.moveaxis(get("all_actions"), 1, 0)  # [steps + 1, B K, W, 2]
     steps, shape = len(states) - 1, (rows, samples, *states.shape[2:])
@@ -280,7 +281,8 @@ def _case(case, reference, config, params, inputs, prefix: Prefix) -> list[Check
         integrated[-1], *history, config.action
     )
     for name, value in (("pred_xyz", trajectory.xyz), ("pred_rot", trajectory.rot)):
-        found.append(compare(MODULE, f"{case}: {name}", value, get(name).reshape(value.shape), 2e-3))
+        want = get(name).reshape(value.shape)
+        found.append(compare(MODULE, f"{case}: {name}", value, want, 2e-3))
     if case == "A":
         found += _probes(reference, velocity, generation, prefix, config, recorded_new)
     return found

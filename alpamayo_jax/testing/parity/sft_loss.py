@@ -123,7 +123,9 @@ def _gradients(case, arrays, config, grads) -> list[Check]:
     """The recorded gradients by released name, and the norm of all."""
     flat = table.flatten(grads)
     by_name = {
-        hf_name: (row, index) for row in table.parameters(config) for hf_name, index in row.tensors()
+        hf_name: (row, index)
+        for row in table.parameters(config)
+        for hf_name, index in row.tensors()
     }
     found = []
     prefix = f"{case}:grad:"
