@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.num_test_clips = 8  # ... and how many of them are held out
     data.train_seconds = (0.0, 50.0)  # clips: windows that train lie within, on each clip's clock
     data.test_seconds = (58.0, None)  # clips: windows that test; None: to the end
-    data.train_stride_s = 0.1
+    data.train_stride_s = 0.2
     data.max_train_windows = 600  # evenly spread over those; 0: all
     data.test_stride_s = 0.5
     data.num_frames = 2  # per camera, 0.1 s apart, the last at t0
@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.mirror = True  # also train on every window seen in a mirror
 
     config.tokens = tokens = ml_collections.ConfigDict()  # stage 1: text and trajectory tokens
-    tokens.steps = 100
+    tokens.steps = 300
     tokens.mean = "one_mean"  # of the loss; "two_means" as the released stage 1 does
     tokens.batch_size = 8
     tokens.learning_rate = 1e-3
@@ -38,10 +38,10 @@ def get_config() -> ml_collections.ConfigDict:
     tokens.weight_decay = 0.05
 
     config.expert = expert = ml_collections.ConfigDict()  # the flow, language model frozen
-    expert.steps = 1000
-    expert.batch_size = 16
-    expert.noises_per_row = 2
-    expert.learning_rate = 2e-3
+    expert.steps = 400
+    expert.batch_size = 8
+    expert.noises_per_row = 4
+    expert.learning_rate = 1e-3
     expert.warmup_fraction = 0.1
     expert.weight_decay = 0.05
 

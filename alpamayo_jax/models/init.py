@@ -32,47 +32,8 @@ def example_inputs(config: ModelConfig) -> tuple[ModelInputs, jax.Array, jax.Arr
 
 @functools.partial(jax.jit, static_argnums=0)
 def init_params(config: ModelConfig, rng: jax.Array) -> dict:
-    """Random parameters, as a plain nested dict: unit embeddings, kernels scaled by their fan-in.
-
-    Trajectory bins are points on a line, so their rows of the embedding and of the output projection
-    start on a smooth random curve: neighbouring bins begin alike, and a small set of drives teaches
-    all of them. Trained checkpoints replace every row.
-    """
-    params = Alpamayo(config).init(rng, *example_inputs(config))["params"]
-    vlm, tokens = params["vlm"], config.trajectory_tokens
-    embed = vlm["language_model"]["embed_tokens"]
-    starts = (
-        (tokens.traj_token_start_idx, tokens.num_future_bins),
-        (tokens.history_start_idx, tokens.num_history_bins),
-    )
-    for i, (start, count) in enumerate(starts):
-        bins, table = slice(start, start + count), embed["embedding"]
-        rows = bin_curve(jax.random.fold_in(rng, 2 * i), count, table.shape[1])
-        embed["embedding"] = table.at[bins].set(rows.astype(table.dtype))
-        if "lm_head" in vlm:
-            kernel = vlm["lm_head"]["kernel"]
-            columns = bin_curve(
-                jax.random.fold_in(rng, 2 * i + 1), count, kernel.shape[0], kernel.shape[0] ** -0.5
-            )
-            vlm["lm_head"]["kernel"] = kernel.at[:, bins].set(columns.T.astype(kernel.dtype))
-    return params
-
-
-def bin_curve(
-    rng: jax.Array, count: int, width: int, scale: float = 1.0, cycles: float = 64.0
-) -> jax.Array:
-    """`count` points on a smooth random curve, float32 [count, width].
-
-    Every coordinate is a wave over the bins, of random phase and of 1/4 to `cycles` periods (evenly
-    spread in the logarithm; at least 8 bins a period), with root mean square `scale`.
-    """
-    cycles = min(cycles, count / 8)
-    rate_rng, phase_rng = jax.random.split(rng)
-    spread = jax.random.uniform(rate_rng, (width,))
-    rate = 0.25 * (cycles / 0.25) ** spread
-    phase = jax.random.uniform(phase_rng, (width,), maxval=2 * jnp.pi)
-    at = jnp.arange(count)[:, None] / count
-    return scale * jnp.sqrt(2.0) * jnp.cos(2 * jnp.pi * rate * at + phase)
+    """Random parameters (normal, 0.02, as the backbone's family), as a plain nested dict."""
+    return Alpamayo(config).init(rng, *example_inputs(config))["params"]
 
 
 def param_shapes(config: ModelConfig) -> dict:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alpamayo_jax.models.init import bin_curve, example_inputs, init_params, param_shapes
+from alpamayo_jax.layers.linear import INIT_STD
+from alpamayo_jax.models.init import example_inputs, init_params, param_shapes
 from alpamayo_jax.presets import PRESETS, preset
 from alpamayo_jax.testing.tiny import quick_jit, tiny_config
-from alpamayo_jax.tokens.vocabulary import future_ids, history_ids
 
 _QWEN_VOCABULARY = 151_936
 
@@ -69,19 +69,6 @@ class ShapesTest(parameterized.TestCase):
         assert set(shapes["expert"]) == {"layers", "norm"}
 
 
-class BinCurveTest(parameterized.TestCase):
-    def test_is_smooth_and_of_the_given_size(self):
-        curve = np.asarray(bin_curve(jax.random.key(0), 3000, 64, scale=0.5))
-        assert curve.shape == (3000, 64) and curve.dtype == np.float32
-        np.testing.assert_allclose(np.sqrt(np.mean(curve**2)), 0.5, rtol=0.1)
-        # The fastest wave has 64 periods: a step of 1/3000 turns it by 0.13 rad.
-        assert np.abs(np.diff(curve, axis=0)).max() < 0.5 * np.sqrt(2) * 0.14
-        # Bins far apart are told apart.
-        far = np.linalg.norm(curve[:1500] - curve[1500:], axis=-1)
-        near = np.linalg.norm(curve[1:] - curve[:-1], axis=-1)
-        assert far.min() > 3 * near.max()
-
-
 class InitTest(parameterized.TestCase):
     def test_parameters_have_the_announced_shapes_and_sizes(self):
         config = tiny_config()
@@ -95,22 +82,11 @@ class InitTest(parameterized.TestCase):
             if name in ("scale", "bias"):
                 np.testing.assert_array_equal(leaf, float(name == "scale"))
             else:
-                size = 1.0 if name == "embedding" else leaf.shape[-2] ** -0.5
-                np.testing.assert_allclose(leaf.std(), size, rtol=0.25, err_msg=str(path))
-                assert abs(leaf.mean()) < 0.2 * size
+                np.testing.assert_allclose(leaf.std(), INIT_STD, rtol=0.25, err_msg=str(path))
+                assert abs(leaf.mean()) < 0.2 * INIT_STD
         # Layers differ.
         kernel = params["expert"]["layers"]["mlp"]["up_proj"]["kernel"]
         assert (kernel[0] != kernel[1]).mean() > 0.9
-
-    def test_trajectory_bins_start_on_curves(self):
-        config = tiny_config()
-        vlm, key = _init(0)["vlm"], jax.random.key(0)
-        tables = vlm["language_model"]["embed_tokens"]["embedding"], vlm["lm_head"]["kernel"].T
-        bins = [np.array(ids(config.trajectory_tokens)) for ids in (future_ids, history_ids)]
-        curves = [(ids, table, s) for ids in bins for table, s in zip(tables, (1.0, 32**-0.5))]
-        for i, (ids, table, scale) in enumerate(curves):
-            want = bin_curve(jax.random.fold_in(key, i), len(ids), 32, scale)
-            np.testing.assert_allclose(table[ids], want, atol=1e-5)
 
     def test_the_key_decides(self):
         for first, other in zip(jax.tree.leaves(_init(0)), jax.tree.leaves(_init(1))):
