@@ -64,8 +64,8 @@ class GroupedQueryAttentionTest(parameterized.TestCase):
         want = _softmax_attention(want_q, *spread, mask[0]) @ p["o_proj"]["kernel"]
         np.testing.assert_allclose(out[0], want, atol=1e-4)
 
-    @parameterized.parameters(((2,),), ((2, 3),))
-    def test_a_sequence_in_two_parts_equals_the_whole(self, lead):
+    def test_a_sequence_in_two_parts_equals_the_whole(self):
+        lead = (2, 3)
         x = _normal(*lead, 6, D)
         positions = np.broadcast_to(np.arange(6), (*lead, 6))
         causal = np.broadcast_to(np.tril(np.ones((6, 6), bool)), (*lead, 6, 6))

@@ -44,14 +44,15 @@ def _actions(batch):
 @functools.cache
 def _fused():
     """The conversation of `_batch()` with the ids of its drives."""
-    return np.asarray(objectives.fused_ids(_batch(), _actions(_batch()), _CONFIG))
+    fuse = quick_jit(objectives.fused_ids, static_argnums=2)
+    return np.asarray(fuse(_batch(), _actions(_batch()), _CONFIG))
 
 
 class TokensTest(parameterized.TestCase):
     def test_future_actions_lead_along_the_recorded_future(self):
         batch = _batch()
         actions = _actions(batch)
-        driven = unicycle.action_to_trajectory(
+        driven = quick_jit(unicycle.action_to_trajectory, static_argnums=3)(
             actions, batch.inputs.ego_history_xyz, batch.inputs.ego_history_rot, _CONFIG.action
         )
         np.testing.assert_allclose(driven.xyz, batch.ego_future_xyz, atol=0.1)
