@@ -16,7 +16,6 @@ from alpamayo_jax.decode.generate import Generation
 from alpamayo_jax.decode.prefix import prefill
 from alpamayo_jax.flow import matching
 from alpamayo_jax.testing.tiny import (
-    GRIDS,
     quick_jit,
     random_inputs,
     random_params,
