@@ -21,6 +21,7 @@ from alpamayo_jax.types import InputError
 BAD_INPUT = 2  # exit code of a refused flag, input or configuration
 FAILED = 1  # exit code of work that could not be done
 MAX_SEED = 2**32 - 1
+_LOADING_DELAY_S = 1.0  # a bar that is gone at once only flickers
 
 
 def use_compilation_cache() -> None:
@@ -65,7 +66,7 @@ class LoadingBar:
     def __call__(self, done: int, total: int) -> None:
         if self._bar is None:
             self._bar = tqdm.tqdm(
-                total=total, desc="load", unit="B", unit_scale=True, delay=1.0
+                total=total, desc="load", unit="B", unit_scale=True, delay=_LOADING_DELAY_S
             )
         self._bar.update(done - self._bar.n)
         if done >= total:

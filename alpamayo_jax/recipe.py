@@ -18,6 +18,7 @@ from alpamayo_jax.data.mirror import WithMirrored
 from alpamayo_jax.data.sources import (
     ClipSource,
     Split,
+    Window,
     make_source,
     split_by_clip,
     split_by_time,
@@ -50,6 +51,7 @@ _LEAST = {
     "run.keep_last": 1,
     "run.keep_best": 0,
     "run.validation_batches": 0,
+    "data.max_train_windows": 0,
     "eval.batch_size": 1,
     "eval.max_windows": 0,
     "eval.pictures": 0,
@@ -111,7 +113,7 @@ class Data:
     source: ClipSource
     split: Split
     training_source: ClipSource
-    training_windows: tuple[tuple[int, float], ...]
+    training_windows: tuple[Window, ...]
 
 
 def make_data(config: ml_collections.ConfigDict) -> Data:
@@ -140,10 +142,18 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
         )
     else:
         split = split_by_clip(source, data.num_test_clips, num_frames=data.num_frames, **strides)
+    training = _spread(split.train, data.max_train_windows)
     if not data.mirror:
-        return Data(source, split, source, split.train)
-    mirrored = tuple((number + len(source), t0) for number, t0 in split.train)
-    return Data(source, split, WithMirrored(source), split.train + mirrored)
+        return Data(source, split, source, training)
+    mirrored = tuple((number + len(source), t0) for number, t0 in training)
+    return Data(source, split, WithMirrored(source), training + mirrored)
+
+
+def _spread(windows: tuple[Window, ...], most: int) -> tuple[Window, ...]:
+    """At most `most` windows, evenly spread over the list; 0 is all of them."""
+    if not most or most >= len(windows):
+        return windows
+    return tuple(windows[i * len(windows) // most] for i in range(most))
 
 
 def _seconds(knob: str, value: Any) -> tuple[float | None, float | None]:
@@ -270,9 +280,6 @@ def sample_settings(config: ml_collections.ConfigDict) -> SampleSettings:
     )
 
 
-def test_windows(config: ml_collections.ConfigDict, data: Data) -> tuple[tuple[int, float], ...]:
+def test_windows(config: ml_collections.ConfigDict, data: Data) -> tuple[Window, ...]:
     """The windows to evaluate on: all, or `eval.max_windows` of them evenly spread."""
-    windows, most = data.split.test, config.eval.max_windows
-    if not most or most >= len(windows):
-        return windows
-    return tuple(windows[i * len(windows) // most] for i in range(most))
+    return _spread(data.split.test, config.eval.max_windows)

@@ -22,6 +22,7 @@ class DataSettings:
         an open end.
       test_seconds: clips: windows that are held out.
       train_stride_s: between windows that train.
+      max_train_windows: at most so many of them, evenly spread; 0: all.
       test_stride_s: between windows that are held out.
       num_frames: per camera, 0.1 s apart, the last at t0.
       max_length: tokens of a conversation; shorter ones are padded to it on the left.
@@ -39,6 +40,7 @@ class DataSettings:
     train_seconds: tuple = (0.0, 50.0)
     test_seconds: tuple = (58.0, None)
     train_stride_s: float = 0.2
+    max_train_windows: int = 0
     test_stride_s: float = 0.5
     num_frames: int = 4
     max_length: int = 3200

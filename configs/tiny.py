@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.train_seconds = (0.0, 50.0)  # clips: windows that train lie within, on each clip's clock
     data.test_seconds = (58.0, None)  # clips: windows that test; None: to the end
     data.train_stride_s = 0.2
+    data.max_train_windows = 600  # evenly spread over those; 0: all
     data.test_stride_s = 0.5
     data.num_frames = 2  # per camera, 0.1 s apart, the last at t0
     data.max_length = 320  # tokens of a conversation; shorter ones are padded
@@ -47,7 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.num_samples = 6
     evaluation.batch_size = 8
-    evaluation.max_windows = 0  # 0: all
+    evaluation.max_windows = 80  # evenly spread over the held-out ones; 0: all
     evaluation.max_new_tokens = 48
     evaluation.temperature = 0.6
     evaluation.pictures = 6

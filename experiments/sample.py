@@ -96,7 +96,7 @@ def main(argv) -> None:
         )
     ]
     write_bytes(workdir / "reasoning.json", json.dumps(reasoning, indent=2).encode())
-    text = "".join(f"sample {k}: {r['reasoning'] or '-'}\n" for k, r in enumerate(reasoning))
+    text = "".join(f"sample {k}: {r['reasoning'] or '-'}\n" for k, r in enumerate(reasoning, 1))
     write_bytes(workdir / "reasoning.txt", text.encode())
     reporting.window_picture(
         workdir / "drive.png",

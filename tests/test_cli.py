@@ -4,6 +4,9 @@ import sys
 
 import pytest
 
+from alpamayo_jax import cli
+from alpamayo_jax.types import InputError
+
 SCRIPT = '''"""A script that says what it does."""
 
 from absl import flags, logging
@@ -22,6 +25,8 @@ def main(argv):
         raise config.ConfigError("knob y is unknown")
     if _MODE.value == "bug":
         raise KeyError("z")
+    if _MODE.value == "luck":
+        raise ArithmeticError("the loss\\n is nan")
     if _MODE.value == "cache":
         import jax
 
@@ -30,7 +35,7 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, failures=(ArithmeticError,))
 '''
 
 
@@ -98,6 +103,46 @@ def test_known_knobs_are_accepted(run):
 def test_a_bug_keeps_its_traceback(run):
     done = run("--mode=bug")
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_failure_without_a_bug_is_one_sentence(run):
+    done = run("--mode=luck")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "work.py: the loss is nan"
+
+
+class TestWorkdir:
+    def test_folders_are_made(self, tmp_path):
+        folder = cli.make_workdir(str(tmp_path / "a" / "b"))
+        assert folder == tmp_path / "a" / "b" and folder.is_dir()
+        (folder / "old").write_text("kept")
+        assert (cli.make_workdir(str(folder)) / "old").read_text() == "kept"
+
+    def test_what_is_no_folder_is_refused(self, tmp_path):
+        (tmp_path / "a").write_text("mine")
+        for path in (tmp_path / "a", tmp_path / "a" / "b"):
+            with pytest.raises(InputError, match=f"--workdir={path} cannot be a folder"):
+                cli.make_workdir(str(path))
+        assert (tmp_path / "a").read_text() == "mine"
+
+    def test_a_folder_that_cannot_be_written_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+        with pytest.raises(InputError, match="nothing can be written"):
+            cli.make_workdir(str(tmp_path))
+
+
+def test_the_loading_bar_follows_and_ends(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_LOADING_DELAY_S", 0.0)
+    bar = cli.LoadingBar()
+    for done in (10, 70, 100):
+        bar(done, 100)
+    shown = capsys.readouterr().err
+    assert "load: 100%" in shown and shown.endswith("\n")
+
+
+def test_a_quick_load_shows_no_bar(capsys):
+    cli.LoadingBar()(100, 100)
+    assert capsys.readouterr().err == ""
 
 
 def test_help_explains(run):

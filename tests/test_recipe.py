@@ -17,6 +17,7 @@ from alpamayo_jax.config import ConfigError
 from alpamayo_jax.data.sources import make_source
 from alpamayo_jax.testing.clips import write_small_clip
 from alpamayo_jax.testing.tiny import tiny_config
+from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.types import InputError
 
 CONFIG = pathlib.Path(__file__).resolve().parent.parent / "configs" / "tiny.py"
@@ -223,7 +224,12 @@ class TestStages:
         after, history = recipe.train_stage(name, config, before, data, progress=False)
         assert self.changed(before, after) == moving
         assert history == "history" and seen["steps"] == 2 and not seen["progress"]
-        assert seen["batch"].inputs.input_ids.shape == (2, 600)
+        ids = seen["batch"].inputs.input_ids
+        future = special_token_id(before.config, "traj_future")
+        if name == "tokens":
+            assert ids.shape == (2, 600) and ((ids == future).sum(-1) == 128).all()
+        else:  # the expert reads nothing of the future's tokens
+            assert ids.shape[0] == 2 and not (ids == future).any()
         assert after.tokenizer is before.tokenizer and after.config == before.config
 
     def changed(self, one, two):

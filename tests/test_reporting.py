@@ -56,7 +56,8 @@ def opened(png: bytes) -> Image.Image:
 
 
 def pictures(page: str) -> list[Image.Image]:
-    return [opened(base64.b64decode(d)) for d in re.findall(r"data:image/png;base64,([^\"]+)", page)]
+    found = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    return [opened(base64.b64decode(data)) for data in found]
 
 
 def test_a_window_is_one_picture(evaluation, tmp_path):

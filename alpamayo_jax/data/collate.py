@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from alpamayo_jax.config import ModelConfig
-from alpamayo_jax.types import ModelInputs, TrainBatch
+from alpamayo_jax.types import InputError, ModelInputs, TrainBatch
 
 # Values of the padding.
 _TOKENS = {"attention_mask": False, "position_ids": 1, "image_index": -1}
@@ -38,6 +38,38 @@ def concatenate(batches: Sequence[TrainBatch], config: ModelConfig) -> TrainBatc
     rest = [row.replace(inputs=row.inputs.replace(position_ids=None)) for row in rows]
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 0), *rest)
     return joined.replace(inputs=joined.inputs.replace(position_ids=positions))
+
+
+def truncate_after(batch: TrainBatch, token_id: int) -> TrainBatch:
+    """The batch up to the last token `token_id` of its rows, as when that had just been written.
+
+    Rows are padded on the left and end alike, so the token stands in the same column in all of them.
+    Columns keep their numbers, so `rope_delta` still holds.
+
+    Args:
+      batch: host batch with T tokens.
+      token_id: present in every row.
+
+    Raises:
+      InputError: a row lacks the token, or it stands elsewhere than in the first row.
+    """
+    found = np.asarray(batch.inputs.input_ids) == token_id
+    last = found.shape[1] - 1 - np.argmax(found[:, ::-1], axis=1)
+    if not found.any(1).all() or (last != last[0]).any():
+        raise InputError(
+            f"rows of a batch must have token {token_id} in one column to be cut there, got "
+            f"{[int(c) if row.any() else None for c, row in zip(last, found)]}"
+        )
+    stop, inputs = int(last[0]) + 1, batch.inputs
+    return batch.replace(
+        inputs=inputs.replace(
+            input_ids=inputs.input_ids[:, :stop],
+            attention_mask=inputs.attention_mask[:, :stop],
+            position_ids=inputs.position_ids[:, :, :stop],
+            image_index=inputs.image_index[:, :stop],
+        ),
+        labels_mask=batch.labels_mask[:, :stop],
+    )
 
 
 def _padded(

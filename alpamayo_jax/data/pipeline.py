@@ -63,6 +63,7 @@ def training_batches(
     cameras: Sequence[int] | None = None,
     pad_to: int | str | None = "bucket",
     components: Sequence[str] | None = None,
+    stop_after: int | None = None,
     num_workers: int = 0,
     cache_windows: bool = False,
     cache_mb: int = 1024,
@@ -87,6 +88,8 @@ def training_batches(
       pad_to: as in `Processor.train_batch`; by default lengths are rounded up, so that few programs
         are compiled.
       components: as in `Processor.train_batch`.
+      stop_after: id of the last token to keep; None keeps whole conversations. The action expert reads
+        nothing after `<|traj_future_start|>`.
       num_workers: processes that prepare batches; 0: threads of this one.
       cache_windows: keep each window's finished row, so that later epochs only join rows.
       cache_mb: memory for those rows, in MiB, per process; rows beyond it are made anew.
@@ -106,7 +109,7 @@ def training_batches(
     mine = slice(shard_index * batch_size, (shard_index + 1) * batch_size)
     rows = BoundedCache(cache_mb * 2**20) if cache_windows else None
     options = {"pad_to": pad_to, "components": components}
-    load = _Loader(source, processor, num_frames, cameras, options, rows)
+    load = _Loader(source, processor, num_frames, cameras, options, stop_after, rows)
     order = batch_windows(windows, batch_size * shard_count, seed)
     batches = order.map(operator.itemgetter(mine)).map(load)
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
@@ -125,6 +128,7 @@ class _Loader:
     num_frames: int
     cameras: Sequence[int] | None
     options: dict[str, Any]
+    stop_after: int | None
     rows: BoundedCache | None
 
     def __call__(self, windows: Sequence[Window]) -> TrainBatch:
@@ -137,4 +141,5 @@ class _Loader:
         clips = [(self.source.clip(number), t0) for number, t0 in windows]
         observations = [observe(clip, t0, self.num_frames, self.cameras) for clip, t0 in clips]
         targets = [target(clip, t0) for clip, t0 in clips]
-        return self.processor.train_batch(observations, targets, **self.options)
+        batch = self.processor.train_batch(observations, targets, **self.options)
+        return batch if self.stop_after is None else collate.truncate_after(batch, self.stop_after)

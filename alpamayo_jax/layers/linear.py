@@ -6,6 +6,8 @@ import jax.numpy as jnp
 
 from alpamayo_jax.types import Array
 
+INIT_STD = 0.02  # of new kernels and embeddings, as in the backbone's family
+
 
 def matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
     """x [..., in] times kernel [in, out] in `dtype`; float32 means full float32 on every device."""
@@ -23,7 +25,7 @@ class Linear(nn.Module):
     use_bias: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
-    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(INIT_STD)
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

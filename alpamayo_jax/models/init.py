@@ -1,5 +1,7 @@
 """Parameters of a configuration: random ones, or only their shapes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -28,10 +30,10 @@ def example_inputs(config: ModelConfig) -> tuple[ModelInputs, jax.Array, jax.Arr
     return inputs, jnp.zeros((1, config.action.n_waypoints, 2)), jnp.zeros((1,))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_params(config: ModelConfig, rng: jax.Array) -> dict:
-    """Random parameters (normal, 0.02), as a plain nested dict."""
-    model = Alpamayo(config)
-    return jax.jit(lambda key: model.init(key, *example_inputs(config))["params"])(rng)
+    """Random parameters (normal, 0.02, as the backbone's family), as a plain nested dict."""
+    return Alpamayo(config).init(rng, *example_inputs(config))["params"]
 
 
 def param_shapes(config: ModelConfig) -> dict:

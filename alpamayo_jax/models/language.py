@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import LanguageConfig
 from alpamayo_jax.layers.block import TextBlock
+from alpamayo_jax.layers.linear import INIT_STD
 from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.layout import place, take_rows
@@ -98,7 +99,7 @@ class LanguageModel(TextTower):
             self.config.vocab_size,
             self.config.hidden_size,
             param_dtype=self.param_dtype,
-            embedding_init=nn.initializers.normal(0.02),
+            embedding_init=nn.initializers.normal(INIT_STD),
         )
 
     def embed(self, input_ids: Array) -> Array:

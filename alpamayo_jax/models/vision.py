@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import VisionConfig
 from alpamayo_jax.layers.block import VisionBlock
-from alpamayo_jax.layers.linear import Linear
+from alpamayo_jax.layers.linear import INIT_STD, Linear
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.layout import gathered, place
@@ -158,7 +158,7 @@ class VisionTower(nn.Module):
             self.config.num_position_embeddings,
             self.config.hidden_size,
             param_dtype=self.param_dtype,
-            embedding_init=nn.initializers.normal(0.02),
+            embedding_init=nn.initializers.normal(INIT_STD),
             name="pos_embed",
         )
         return interpolate_positions(gathered(embed.embedding, self.layout), row, col, grid)

@@ -4,6 +4,7 @@ For tests of programs. Preset `tiny` is the smallest configuration that is worth
 """
 
 import dataclasses
+import functools
 from typing import Any, Sequence
 
 import jax
@@ -26,7 +27,12 @@ from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.tokens.labels import label_mask
 from alpamayo_jax.tokens.positions import mrope_positions
 from alpamayo_jax.tokens.vocabulary import SPECIAL_NAMES, special_token_id
-from alpamayo_jax.types import ModelInputs, TrainBatch
+from alpamayo_jax.types import CameraFrames, ModelInputs, Observation, Target, TrainBatch
+
+# `jax.jit` that compiles in half the time, for programs that run for milliseconds, and one that is
+# as thorough as outside of tests, for programs that are compared to the bit.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+full_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
 
 Grids = Sequence[Sequence[tuple[int, int]]]
 
@@ -139,8 +145,8 @@ def random_train_batch(
 ) -> TrainBatch:
     """Whole conversations: a prompt, reasoning of random words, the future, the end of the turn.
 
-    The drives are arcs of random speed, acceleration and curvature. Arguments as in `random_inputs`;
-    `num_reasoning` counts words of reasoning per row.
+    The drives are arcs of random speed, acceleration and curvature. Arguments as in
+    `random_inputs`; `num_reasoning` counts words of reasoning per row.
     """
     text, thoughts = (
         [n] * len(grids) if isinstance(n, int) else n for n in (num_text, num_reasoning)
@@ -163,6 +169,23 @@ def random_train_batch(
         ego_future_xyz=jnp.asarray(np.stack([xyz for xyz, _ in future])),
         ego_future_rot=jnp.asarray(np.stack([rot for _, rot in future])),
     )
+
+
+def random_observation(config: ModelConfig, seed: int = 0, **fields: Any) -> Observation:
+    """Two cameras of two small noise frames, and a smooth drive; keywords set other fields."""
+    rng = np.random.default_rng((seed, 4))
+    xyz, rot = _drive(config, (seed, 0))[0]
+    cameras = tuple(
+        CameraFrames(index, rng.integers(0, 256, (2, 16, 24, 3), np.uint8), np.array([-0.1, 0.0]))
+        for index in (0, 1)
+    )
+    return Observation(cameras=cameras, ego_history_xyz=xyz, ego_history_rot=rot, **fields)
+
+
+def random_target(config: ModelConfig, seed: int = 0, **fields: Any) -> Target:
+    """How the drive of `random_observation` with the same seed goes on."""
+    xyz, rot = _drive(config, (seed, 0))[1]
+    return Target(ego_future_xyz=xyz, ego_future_rot=rot, **fields)
 
 
 def continued(inputs: ModelInputs, new_ids: Any) -> ModelInputs:
@@ -253,7 +276,7 @@ def _drive(config: ModelConfig, seed: tuple) -> tuple[tuple, tuple]:
     yaw = kappa * s
     xyz = np.stack([np.sin(yaw) / kappa, (1 - np.cos(yaw)) / kappa, 0 * s], -1)
     zero, one = np.zeros_like(yaw), np.ones_like(yaw)
-    rot = np.stack([np.cos(yaw), -np.sin(yaw), zero, np.sin(yaw), np.cos(yaw), zero, zero, zero, one])
-    rot = np.moveaxis(rot, 0, -1).reshape(-1, 3, 3)
+    c, s = np.cos(yaw), np.sin(yaw)
+    rot = np.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).reshape(-1, 3, 3)
     xyz, rot = xyz.astype(np.float32), rot.astype(np.float32)
     return (xyz[:past], rot[:past]), (xyz[past:], rot[past:])

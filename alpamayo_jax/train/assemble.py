@@ -37,6 +37,7 @@ from alpamayo_jax.train.run import Training
 from alpamayo_jax.train.stages import (
     check_reached,
     check_stage,
+    last_token,
     lora_config,
     optimiser_config,
     stage_objective,
@@ -131,6 +132,7 @@ def make_training(
         seed=start.seed,
         num_frames=data.num_frames,
         pad_to=data.max_length,
+        stop_after=last_token(stage, start.policy.config),
         components=data.components or None,
         num_workers=data.num_workers,
         cache_windows=data.cache_mb > 0,

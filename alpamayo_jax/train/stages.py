@@ -8,6 +8,7 @@ import jax
 
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.train import lora
 from alpamayo_jax.train.objective import Objective
 from alpamayo_jax.train.objectives import make_objective
@@ -79,6 +80,11 @@ def optimiser_config(name: str, stage: StageSettings) -> OptimiserConfig:
         )
     except ConfigError as error:
         raise ConfigError(f"stage {name!r}: {error}") from error
+
+
+def last_token(stage: StageSettings, model: ModelConfig) -> int | None:
+    """Where a stage's conversations may be cut: the expert reads nothing of the future's tokens."""
+    return special_token_id(model, "traj_future_start") if stage.objective == "expert" else None
 
 
 def lora_config(stage: StageSettings) -> lora.LoraConfig | None:

@@ -21,7 +21,9 @@ def future_actions(batch: TrainBatch, config: ModelConfig, layout: Layout | None
         batch.ego_future_rot,
     )
     actions = unicycle.trajectory_to_action(
-        *(gathered(pose, layout) for pose in poses), config.action
+        *(gathered(pose, layout) for pose in poses),
+        config.action,
+        bf16_constants=config.precision.bf16_buffers,
     )
     return gathered(actions, layout)
 

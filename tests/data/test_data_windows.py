@@ -69,10 +69,15 @@ class WindowTimesTest(parameterized.TestCase):
         with self.assertRaisesRegex(InputError, rf"'small': ego\.t covers {seconds} s .*8\.0 s in"):
             window_times(small_clip(seconds))
 
-    @parameterized.parameters(0.0, -0.1, 0.05, 0.25, 0.04)
+    @parameterized.parameters(0.0, -0.1, 0.05, 0.25, 0.04, float("nan"), float("inf"))
     def test_stride_is_a_multiple_of_the_grid(self, stride):
         with self.assertRaisesRegex(InputError, "stride_s is .*, not a multiple of 0.1"):
             window_times(small_clip(9.0), stride)
+
+    @parameterized.parameters("start_s", "end_s")
+    def test_a_range_is_not_nan(self, name):
+        with self.assertRaisesRegex(InputError, f"{name} is nan"):
+            window_times(small_clip(9.0), **{name: float("nan")})
 
     def test_images_that_are_not_there(self):
         clip = small_clip(14.0, cameras=TWO)

@@ -12,7 +12,7 @@ from alpamayo_jax.decode import act
 from alpamayo_jax.decode.generate import Generation, generate
 from alpamayo_jax.decode.prefix import Prefix, prefill
 from alpamayo_jax.decode.settings import SampleSettings
-from alpamayo_jax.testing.tiny import GRIDS, random_inputs, random_params, tiny_config
+from alpamayo_jax.testing.tiny import GRIDS, quick_jit, random_inputs, random_params, tiny_config
 from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.types import KVCache
 
@@ -22,9 +22,9 @@ END = special_token_id(_CONFIG, "traj_future_start")
 # Two rows of three samples: ends early, at the limit, and nowhere.
 _END_INDEX = np.array([[2, N - 1, -1], [-1, 0, 3]])
 
-_prefill = jax.jit(prefill, static_argnums=2)
-_recondition = jax.jit(act.recondition, static_argnums=3)
-_sample_actions = jax.jit(act.sample_actions, static_argnums=(3, 4))
+_prefill = quick_jit(prefill, static_argnums=2)
+_recondition = quick_jit(act.recondition, static_argnums=3)
+_sample_actions = quick_jit(act.sample_actions, static_argnums=(3, 4))
 
 
 @functools.cache
@@ -113,7 +113,8 @@ class ActionsTest(parameterized.TestCase):
         # Whereas each visible slot has one.
         for slot in range(N):
             moved = jax.tree.map(lambda a: a.at[..., slot, :].add(1.0), generation.cache)
-            change = np.abs(_actions(generation=generation.replace(cache=moved)) - want).max((-2, -1))
+            got = _actions(generation=generation.replace(cache=moved))
+            change = np.abs(got - want).max((-2, -1))
             np.testing.assert_array_equal(change > 1e-6, visible[0, :, :, 0, slot, 0])
 
     def test_left_padding_has_no_effect(self):
@@ -143,7 +144,7 @@ class ActionsTest(parameterized.TestCase):
         assert states.shape == (3, *_noise().shape) and states.dtype == jnp.float32
 
     def test_equals_euler_steps_of_the_velocity(self):
-        field = jax.jit(
+        field = quick_jit(
             lambda p, prefix, generation, x, t: act.velocity_field(p, prefix, generation, _CONFIG)(
                 x, t
             )
@@ -178,7 +179,7 @@ class GuidanceTest(parameterized.TestCase):
 
     def test_reconditioning_on_the_same_prompt_gives_the_cache_of_decoding(self):
         settings = SampleSettings(num_samples=16, max_new_tokens=N)
-        run = jax.jit(generate, static_argnums=(2, 3))
+        run = quick_jit(generate, static_argnums=(2, 3))
         decoded = run(_params(), _prefix(), _CONFIG, settings, jax.random.key(0))
         again = _recondition(_params(), _prefix(), decoded, _CONFIG)
         real = np.arange(N) <= np.asarray(decoded.end_index)[..., None]

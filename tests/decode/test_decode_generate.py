@@ -13,7 +13,14 @@ from alpamayo_jax.decode.prefix import fuse_history, prefill
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.ops.filters import mask_range
-from alpamayo_jax.testing.tiny import GRIDS, continued, random_inputs, random_params, tiny_config
+from alpamayo_jax.testing.tiny import (
+    GRIDS,
+    continued,
+    quick_jit,
+    random_inputs,
+    random_params,
+    tiny_config,
+)
 from alpamayo_jax.tokens.vocabulary import special_token_id
 
 K, N = 16, 6
@@ -28,8 +35,8 @@ EOS, PAD = _CONFIG.text_tokens.eos_token_id, _CONFIG.text_tokens.pad_token_id
 A, B, C = 65, 66, 67
 BIN = _TOKENS.traj_token_start_idx + 5
 
-_prefill = jax.jit(prefill, static_argnums=2)
-_generate = jax.jit(generate, static_argnums=(2, 3), static_argnames="answer")
+_prefill = quick_jit(prefill, static_argnums=2)
+_generate = quick_jit(generate, static_argnums=(2, 3), static_argnames="answer")
 
 
 @functools.cache
@@ -48,7 +55,7 @@ def _run(settings, params=None, seed=0, **options):
     return _generate(params, prefix, _CONFIG, settings, jax.random.key(seed), **options)
 
 
-@jax.jit
+@quick_jit
 def _all_at_once(params, inputs):
     model = Alpamayo(_CONFIG)
     ids = fuse_history(inputs, _CONFIG)
@@ -126,7 +133,8 @@ class AgainstOnePassTest(parameterized.TestCase):
         ids = np.asarray(generation.token_ids)
         assert len(np.unique(ids.reshape(-1, N), axis=0)) > K
         assert generation.token_ids.dtype == jnp.int32 and int(generation.num_tokens) == N
-        assert not ((ids >= _TOKENS.traj_token_start_idx) & (ids < _TOKENS.traj_token_end_idx)).any()
+        first, last = _TOKENS.traj_token_start_idx, _TOKENS.traj_token_end_idx - 1
+        assert not ((ids >= first) & (ids <= last)).any()
 
     def test_greedy(self):
         generation = _run(_GREEDY)

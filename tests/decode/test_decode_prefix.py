@@ -4,7 +4,7 @@ import numpy as np
 
 from alpamayo_jax.decode.prefix import fuse_history, prefill
 from alpamayo_jax.models.alpamayo import Alpamayo
-from alpamayo_jax.testing.tiny import GRIDS, random_inputs, random_params, tiny_config
+from alpamayo_jax.testing.tiny import GRIDS, quick_jit, random_inputs, random_params, tiny_config
 from alpamayo_jax.tokens.history import encode_history
 from alpamayo_jax.tokens.vocabulary import history_ids, special_token_id
 
@@ -28,8 +28,8 @@ def test_history_takes_its_placeholders():
 
 def test_prefix_is_the_networks_prefill_of_fused_ids():
     inputs, params = random_inputs(_CONFIG, GRIDS[::-1]), random_params(_CONFIG)
-    prefix = jax.jit(prefill, static_argnums=2)(params, inputs, _CONFIG)
-    hidden, cache = jax.jit(
+    prefix = quick_jit(prefill, static_argnums=2)(params, inputs, _CONFIG)
+    hidden, cache = quick_jit(
         lambda p, inputs, ids: Alpamayo(_CONFIG).apply({"params": p}, inputs, ids, method="prefill")
     )(params, inputs, fuse_history(inputs, _CONFIG))
     np.testing.assert_allclose(prefix.last_hidden, hidden[:, -1], atol=1e-6)

@@ -9,7 +9,14 @@ from alpamayo_jax.decode.generate import Generation
 from alpamayo_jax.decode.prefix import fuse_history, prefill
 from alpamayo_jax.decode.score import trajectory_logprob
 from alpamayo_jax.models.alpamayo import Alpamayo
-from alpamayo_jax.testing.tiny import GRIDS, continued, random_inputs, random_params, tiny_config
+from alpamayo_jax.testing.tiny import (
+    GRIDS,
+    continued,
+    quick_jit,
+    random_inputs,
+    random_params,
+    tiny_config,
+)
 from alpamayo_jax.tokens import trajectory
 from alpamayo_jax.tokens.vocabulary import future_ids, special_token_id
 from alpamayo_jax.types import KVCache
@@ -35,7 +42,7 @@ def _ids():
     return ids
 
 
-@jax.jit
+@quick_jit
 def _all_at_once(params, inputs):
     """Logits and cache of whole conversations."""
     model = Alpamayo(_CONFIG)
@@ -80,8 +87,8 @@ def scored():
         num_tokens=jnp.int32(N),
         cache=cache,
     )
-    prefix = jax.jit(prefill, static_argnums=2)(_params(), _inputs(), _CONFIG)
-    run = jax.jit(trajectory_logprob, static_argnums=3)
+    prefix = quick_jit(prefill, static_argnums=2)(_params(), _inputs(), _CONFIG)
+    run = quick_jit(trajectory_logprob, static_argnums=3)
     score = lambda g, a: np.asarray(run(_params(), prefix, g, _CONFIG, a))  # noqa: E731
     return want, score, generation, actions, future
 

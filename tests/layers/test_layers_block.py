@@ -8,7 +8,7 @@ from alpamayo_jax.layers.block import TextBlock, VisionBlock
 from alpamayo_jax.layers.mlp import GeluMLP, SwiGLU
 from alpamayo_jax.layers.norms import LayerNorm, RMSNorm
 from alpamayo_jax.ops.rope import mrope_table, vision_rope_table
-from alpamayo_jax.testing.tiny import tiny_config
+from alpamayo_jax.testing.tiny import quick_jit, tiny_config
 
 _CONFIG = tiny_config()
 
@@ -41,12 +41,12 @@ class BlockTest(parameterized.TestCase):
     def test_text_block_is_pre_norm(self):
         module, p, x, rope, mask = _text_case()
         c, eps = _CONFIG.language, _CONFIG.language.rms_norm_eps
-        got, (k, v) = jax.jit(module.apply)({"params": p}, x, rope, mask)
+        got, (k, v) = quick_jit(module.apply)({"params": p}, x, rope, mask)
         normed = RMSNorm(eps).apply({"params": p["input_layernorm"]}, x)
         attention = GroupedQueryAttention(
             c.hidden_size, c.num_heads, c.num_kv_heads, c.head_dim, c.rms_norm_eps
         )
-        mixed, kv = jax.jit(attention.apply)({"params": p["self_attn"]}, normed, rope, mask)
+        mixed, kv = quick_jit(attention.apply)({"params": p["self_attn"]}, normed, rope, mask)
         x = x + mixed
         normed = RMSNorm(eps).apply({"params": p["post_attention_layernorm"]}, x)
         mlp = SwiGLU(c.hidden_size, c.intermediate_size)
@@ -57,7 +57,7 @@ class BlockTest(parameterized.TestCase):
     def test_vision_block_is_pre_norm(self):
         module, p, x, rope, mask = _vision_case()
         c = _CONFIG.vision
-        got = jax.jit(module.apply)({"params": p}, x, rope, mask)
+        got = quick_jit(module.apply)({"params": p}, x, rope, mask)
         normed = LayerNorm(c.layer_norm_eps).apply({"params": p["norm1"]}, x)
         attention = VisionAttention(c.hidden_size, c.num_heads)
         x = x + attention.apply({"params": p["attn"]}, normed, rope, mask)
@@ -67,7 +67,7 @@ class BlockTest(parameterized.TestCase):
 
     def test_the_residual_stream_keeps_its_type(self):
         module, p, x, rope, mask = _text_case(jnp.bfloat16)
-        wide, (k, v) = jax.jit(module.apply)({"params": p}, x, rope, mask)
-        narrow, _ = jax.jit(module.apply)({"params": p}, jnp.asarray(x, jnp.bfloat16), rope, mask)
+        wide, (k, v) = quick_jit(module.apply)({"params": p}, x, rope, mask)
+        narrow, _ = quick_jit(module.apply)({"params": p}, jnp.asarray(x, jnp.bfloat16), rope, mask)
         assert wide.dtype == jnp.float32 and narrow.dtype == jnp.bfloat16
         assert {k.dtype, v.dtype} == {jnp.dtype(jnp.bfloat16)}

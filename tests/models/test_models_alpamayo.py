@@ -12,19 +12,26 @@ import pytest
 from alpamayo_jax.config import PrecisionConfig
 from alpamayo_jax.models.alpamayo import Alpamayo, expert_tower_config
 from alpamayo_jax.models.init import param_shapes
-from alpamayo_jax.testing.tiny import GRIDS, random_inputs, random_params, tiny_config
+from alpamayo_jax.testing.tiny import (
+    GRIDS,
+    full_jit,
+    quick_jit,
+    random_inputs,
+    random_params,
+    tiny_config,
+)
 
 _CONFIG = tiny_config()
 _BF16 = tiny_config(precision=PrecisionConfig(params="bfloat16", compute="bfloat16"))
 _random_params = functools.lru_cache(random_params)
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(quick_jit, static_argnums=2)
 def _prefill(params, inputs, config):
     return Alpamayo(config).apply({"params": params}, inputs, inputs.input_ids, method="prefill")
 
 
-@functools.partial(jax.jit, static_argnums=5)
+@functools.partial(quick_jit, static_argnums=5)
 def _velocity(params, x, t, positions, context, config):
     return Alpamayo(config).apply({"params": params}, x, t, positions, context, method="velocity")
 
@@ -146,8 +153,12 @@ class PrefillTest(parameterized.TestCase):
         )
         shapes = param_shapes(config)
         assert "deepstack_merger_list" not in shapes["vlm"]["visual"]
+        inputs = random_inputs(config)
         hidden, _ = jax.eval_shape(
-            lambda p, i: _prefill(p, i, config), shapes, random_inputs(config)
+            lambda p: Alpamayo(config).apply(
+                {"params": p}, inputs, inputs.input_ids, method="prefill"
+            ),
+            shapes,
         )
         assert hidden.shape[-1] == 32
 
@@ -241,7 +252,7 @@ class TwinTest(parameterized.TestCase):
     def test_scan_and_unrolled_twin_are_equal_bit_for_bit(self):
         arguments = _arguments(_CONFIG)
         scanned, unrolled = (
-            jax.jit(_everything(_CONFIG, unroll=u))(*arguments) for u in (False, True)
+            full_jit(_everything(_CONFIG, unroll=u))(*arguments) for u in (False, True)
         )
         for got, want in zip(*map(jax.tree.leaves, (scanned, unrolled))):
             np.testing.assert_array_equal(got, want)
@@ -262,7 +273,7 @@ class TwinTest(parameterized.TestCase):
                 parts = (hidden, logits, velocity)
                 return sum(jnp.mean(jnp.square(a)) for a in parts), parts
 
-            return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+            return quick_jit(jax.value_and_grad(loss, has_aux=True))(params)
 
         for got, want in zip(*map(jax.tree.leaves, (run(remat), run("none")))):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

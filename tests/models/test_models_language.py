@@ -10,7 +10,7 @@ from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.models.language import LanguageModel, TextTower
 from alpamayo_jax.ops.masks import causal_mask
 from alpamayo_jax.ops.rope import mrope_table
-from alpamayo_jax.testing.tiny import random_params, tiny_config
+from alpamayo_jax.testing.tiny import full_jit, quick_jit, random_params, tiny_config
 
 _CONFIG = dataclasses.replace(tiny_config().language, num_layers=4)
 B, T = 2, 7
@@ -29,9 +29,9 @@ def _case():
     return x, positions, causal_mask(jnp.asarray(real)), real, deepstack
 
 
-def _tower(method=None, **stack):
+def _tower(method=None, jit=quick_jit, **stack):
     tower = LanguageModel(_CONFIG, **stack)
-    return jax.jit(lambda p, *args: tower.apply({"params": p}, *args, method=method))
+    return jit(lambda p, *args: tower.apply({"params": p}, *args, method=method))
 
 
 def _run(params, x, positions, mask, context=(), deepstack=None, **stack):
@@ -45,7 +45,7 @@ class TowerTest(parameterized.TestCase):
         hidden, cache = _run(params, x, positions, mask, deepstack=deepstack)
         c = _CONFIG
         rope = mrope_table(positions, c.head_dim, c.mrope_section, c.rope_theta)
-        block = jax.jit(lambda p, x: TextBlock(c).apply({"params": p}, x, rope, mask))
+        block = quick_jit(lambda p, x: TextBlock(c).apply({"params": p}, x, rope, mask))
         for index in range(c.num_layers):
             x, (k, v) = block(jax.tree.map(lambda a: a[index], params["layers"]), x)
             np.testing.assert_allclose(cache.k[index], k, atol=1e-5)
@@ -59,7 +59,8 @@ class TowerTest(parameterized.TestCase):
         params = _params()
         x, positions, mask, _, deepstack = _case()
         results = [
-            _run(params, x, positions, mask, deepstack=deepstack, unroll=u) for u in (False, True)
+            _run(params, x, positions, mask, deepstack=deepstack, jit=full_jit, unroll=u)
+            for u in (False, True)
         ]
         for scanned, unrolled in zip(*map(jax.tree.leaves, results)):
             np.testing.assert_array_equal(scanned, unrolled)

@@ -2,14 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alpamayo_jax.convert import table
 from alpamayo_jax.models.alpamayo import Alpamayo
-from alpamayo_jax.testing.tiny import random_inputs, tiny_config
+from alpamayo_jax.testing.tiny import quick_jit, random_inputs, tiny_config
 
 pytestmark = pytest.mark.torch
 TOLERANCE = 1e-4
@@ -127,7 +126,7 @@ def test_vision_tower(torch, reference, params, inputs, images):
         (out.pooler_output, out.deepstack_features) if hasattr(out, "pooler_output") else out
     )
     tower = VisionTower(_CONFIG.vision)
-    got, deepstack = jax.jit(tower.apply)(
+    got, deepstack = quick_jit(tower.apply)(
         {"params": params["visual"]}, inputs.pixel_values, inputs.image_grid
     )
     np.testing.assert_allclose(_flat(got, inputs.image_grid), want.numpy(), atol=TOLERANCE)
@@ -164,7 +163,7 @@ def test_positions_hidden_states_and_logits(torch, reference, params, inputs, im
         )
     model = Alpamayo(_CONFIG)
 
-    @jax.jit
+    @quick_jit
     def run(params):
         hidden, cache = model.apply(
             {"params": {"vlm": params}}, inputs, inputs.input_ids, method="prefill"

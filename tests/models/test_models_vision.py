@@ -6,7 +6,7 @@ import numpy as np
 
 from alpamayo_jax.config import VisionConfig
 from alpamayo_jax.models.vision import VisionTower, interpolate_positions, patch_positions
-from alpamayo_jax.testing.tiny import random_params, tiny_config
+from alpamayo_jax.testing.tiny import full_jit, quick_jit, random_params, tiny_config
 
 _CONFIG = dataclasses.replace(tiny_config().vision, depth=4, deepstack_visual_indexes=(0, 2))
 _GRID = np.array([[[4, 6], [2, 4]], [[4, 4], [0, 0]]], np.int32)
@@ -24,8 +24,8 @@ def _params(config: VisionConfig):
     return random_params(whole)["vlm"]["visual"]
 
 
-def _run(config=_CONFIG, **stack):
-    return jax.jit(lambda p, x, g: VisionTower(config, **stack).apply({"params": p}, x, g))
+def _run(config=_CONFIG, jit=quick_jit, **stack):
+    return jit(lambda p, x, g: VisionTower(config, **stack).apply({"params": p}, x, g))
 
 
 class PositionsTest(parameterized.TestCase):
@@ -54,7 +54,7 @@ class PositionsTest(parameterized.TestCase):
         side = 5
         table = np.random.default_rng(0).standard_normal((side**2, 3)).astype(np.float32)
         row, col = (a.reshape(1, -1) for a in np.mgrid[:height, :width])
-        got = interpolate_positions(table, row, col, np.array([[height, width]]))[0]
+        got = quick_jit(interpolate_positions)(table, row, col, np.array([[height, width]]))[0]
         square = table.reshape(side, side, 3)
         for place, (r, c) in enumerate(zip(row[0], col[0])):
             y = np.linspace(0, side - 1, height)[r] if height > 1 else 0
@@ -82,7 +82,9 @@ class TowerTest(parameterized.TestCase):
     def test_scan_and_unrolled_twin_are_equal_bit_for_bit(self):
         pixels, _ = _pixels()
         params = _params(_CONFIG)
-        scanned, unrolled = (_run(unroll=u)(params, pixels, _GRID) for u in (False, True))
+        scanned, unrolled = (
+            _run(jit=full_jit, unroll=u)(params, pixels, _GRID) for u in (False, True)
+        )
         for got, want in zip(scanned, unrolled):
             np.testing.assert_array_equal(got, want)
 
@@ -116,7 +118,8 @@ class TowerTest(parameterized.TestCase):
 
         def changed(after):
             moved = lambda a, b: bool(np.abs(a - b).max() > 1e-4)  # noqa: E731
-            return [moved(after[1][j], before[1][j]) for j in range(2)] + [moved(after[0], before[0])]
+            taps = [moved(after[1][j], before[1][j]) for j in range(2)]
+            return [*taps, moved(after[0], before[0])]
 
         assert [changed(without_block(i)) for i in range(4)] == [
             [True, True, True],

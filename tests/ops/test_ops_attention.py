@@ -9,7 +9,8 @@ from alpamayo_jax.ops import attention
 
 def _case():
     rng = np.random.default_rng(0)
-    q, k, v = (rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 4, 8), *[(2, 2, 5, 8)] * 2))
+    shapes = ((2, 3, 4, 8), (2, 2, 5, 8), (2, 2, 5, 8))
+    q, k, v = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
     return q, [attention.Segment(k=k, v=v, mask=rng.random((2, 3, 5)) < 0.7)]
 
 

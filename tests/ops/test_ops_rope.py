@@ -98,14 +98,15 @@ class TransformersTest(parameterized.TestCase):
     def test_language_tables(self, head_dim, section, theta):
         from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
 
-        scaling = {"rope_type": "default", "mrope_section": list(section), "mrope_interleaved": True}
+        scaling = {"rope_type": "default", "rope_theta": theta}
+        scaling |= {"mrope_section": list(section), "mrope_interleaved": True}
         config = Qwen3VLTextConfig(
             head_dim=head_dim,
             hidden_size=2 * head_dim,
             num_attention_heads=2,
             num_key_value_heads=2,
             rope_theta=theta,
-            rope_scaling=scaling | {"rope_theta": theta},
+            rope_scaling=scaling,
         )
         module = self.hf.Qwen3VLTextRotaryEmbedding(config)
         positions = _positions((2, 9))

@@ -45,3 +45,10 @@ def test_a_cut_off_file_is_named(tmp_path):
     assert done.returncode == 1
     failed = json.loads((tmp_path / "out" / "summary.json").read_text())["failed"]
     assert any("flow_matching.npz" in line for line in failed)
+
+
+def test_a_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    done = _run(f"--reference_dir={tmp_path}", f"--workdir={tmp_path / 'out'}")
+    assert done.returncode == 2 and "cannot be a folder" in done.stderr
+    assert (tmp_path / "out").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""The network against recorded activations: vision, language, cache, decoding, expert, trajectories."""
+"""The network against recorded activations: vision, language, cache, decoding, expert, paths."""
 
 import functools
 
@@ -102,19 +102,23 @@ def checks(reference: Reference) -> list[Check]:
             case_inputs = batch_inputs(config, *(arrays[f"{case}:{n}"] for n in names))
             case_prefix = jax.jit(prefill, static_argnums=2)(params, case_inputs, config)
         found += _case(case, reference, config, params, case_inputs, case_prefix)
+        found += _generated_logits(case, arrays, config, params, case_inputs)
     return found + _action_projection(arrays, config, params) + _warp(arrays, config)
 
 
 def _vision(arrays, config, params, inputs) -> list[Check]:
     vision, visual = config.vision, params["vlm"]["visual"]
     patches = inputs.pixel_values.shape[2]
-    row, col, real = patch_positions(inputs.image_grid[0], patches, vision.spatial_merge_size)
-    table = visual["pos_embed"]["embedding"]
-    positions = interpolate_positions(table, row, col, inputs.image_grid[0])
-    angles = vision_rope_angles(row, col, vision.head_dim, vision.rope_theta)
-    scene = jax.jit(
-        lambda p: Alpamayo(config).apply({"params": p}, inputs, method="scene_tokens")
-    )(params)
+
+    @jax.jit
+    def inside(visual):
+        row, col, real = patch_positions(inputs.image_grid[0], patches, vision.spatial_merge_size)
+        table = visual["pos_embed"]["embedding"]
+        positions = interpolate_positions(table, row, col, inputs.image_grid[0])
+        return positions, vision_rope_angles(row, col, vision.head_dim, vision.rope_theta), real
+
+    positions, angles, real = inside(visual)
+    scene = _scene_tokens(config, params, inputs)
     unit = vision.merge_unit
     merged = np.asarray(real[:, ::unit]).reshape(-1)
     embedded = inputs.pixel_values[0] @ visual["patch_embed"]["kernel"]
@@ -131,6 +135,11 @@ def _vision(arrays, config, params, inputs) -> list[Check]:
     ]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _scene_tokens(config, params, inputs):
+    return Alpamayo(config).apply({"params": params}, inputs, method="scene_tokens")
+
+
 def _vision_blocks(arrays, config, params, inputs, real) -> list[Check]:
     """Outputs of single blocks, by running towers cut short after each."""
     from alpamayo_jax.layers.block import VisionBlock
@@ -140,8 +149,13 @@ def _vision_blocks(arrays, config, params, inputs, real) -> list[Check]:
     grid = inputs.image_grid[0]
     row, col, _ = patch_positions(grid, inputs.pixel_values.shape[2], vision.spatial_merge_size)
     rope = vision_rope_table(row, col, vision.head_dim, vision.rope_theta)
-    x = inputs.pixel_values[0] @ visual["patch_embed"]["kernel"] + visual["patch_embed"]["bias"]
-    x = x + interpolate_positions(visual["pos_embed"]["embedding"], row, col, grid)
+
+    @jax.jit
+    def embed(visual):
+        x = inputs.pixel_values[0] @ visual["patch_embed"]["kernel"] + visual["patch_embed"]["bias"]
+        return x + interpolate_positions(visual["pos_embed"]["embedding"], row, col, grid)
+
+    x = embed(visual)
     block = jax.jit(lambda p, x: VisionBlock(vision).apply({"params": p}, x, rope, real))
     found = []
     for index in range(vision.depth):
@@ -154,7 +168,7 @@ def _vision_blocks(arrays, config, params, inputs, real) -> list[Check]:
 
 def _language(arrays, config, params, inputs) -> list[Check]:
     language, model = config.language, Alpamayo(config)
-    ids = fuse_history(inputs, config)
+    ids = jax.jit(fuse_history, static_argnums=1)(inputs, config)
     hidden, _ = jax.jit(
         lambda p: model.apply({"params": p}, inputs, ids, method="prefill")
     )(params)
@@ -185,7 +199,7 @@ def _language(arrays, config, params, inputs) -> list[Check]:
 
 def _language_layers(arrays, config, params, inputs, ids, rope) -> list[Check]:
     """Every layer's output before the deepstack addition, one layer at a time."""
-    scene = Alpamayo(config).apply({"params": params}, inputs, method="scene_tokens")
+    scene = _scene_tokens(config, params, inputs)
     tower = params["vlm"]["language_model"]
     at_image = (inputs.image_index >= 0)[..., None]
     index = jnp.maximum(inputs.image_index, 0)
@@ -213,7 +227,8 @@ def _case(case, reference, config, params, inputs, prefix: Prefix) -> list[Check
     """One recorded sampling run: greedy ids, then the flow from recorded noise."""
     arrays = reference.arrays("model.npz")
     get = lambda name: arrays[f"{case}:{name}"]  # noqa: E731
-    rows, samples = inputs.input_ids.shape[0], get("all_actions").shape[0] // inputs.input_ids.shape[0]
+    rows = inputs.input_ids.shape[0]
+    samples = get("all_actions").shape[0] // rows
     new = get("sequences").shape[1] - inputs.input_ids.shape[1]
     states = np.moveaxis(get("all_actions"), 1, 0)  # [steps + 1, B K, W, 2]
     steps, shape = len(states) - 1, (rows, samples, *states.shape[2:])
@@ -262,9 +277,12 @@ def _case(case, reference, config, params, inputs, prefix: Prefix) -> list[Check
     history = [
         jnp.repeat(h[:, None], samples, 1) for h in (inputs.ego_history_xyz, inputs.ego_history_rot)
     ]
-    trajectory = unicycle.action_to_trajectory(integrated[-1], *history, config.action)
+    trajectory = jax.jit(unicycle.action_to_trajectory, static_argnums=3)(
+        integrated[-1], *history, config.action
+    )
     for name, value in (("pred_xyz", trajectory.xyz), ("pred_rot", trajectory.rot)):
-        found.append(compare(MODULE, f"{case}: {name}", value, get(name).reshape(value.shape), 2e-3))
+        want = get(name).reshape(value.shape)
+        found.append(compare(MODULE, f"{case}: {name}", value, want, 2e-3))
     if case == "A":
         found += _probes(reference, velocity, generation, prefix, config, recorded_new)
     return found
@@ -320,15 +338,45 @@ def _probes(reference, velocity, generation, prefix, config, recorded_new) -> li
     return found
 
 
+def _generated_logits(case, arrays, config, params, inputs: ModelInputs) -> list[Check]:
+    """Logits behind every generated token, in one pass over the prompt and what was generated."""
+    key, sequences = f"{case}:gen_logits_text_ids", arrays[f"{case}:sequences"]
+    if key not in arrays or len(sequences) != len(inputs.input_ids):
+        return []
+    want = arrays[key]
+    model, new = Alpamayo(config), want.shape[1]
+    at = inputs.input_ids.shape[1] + inputs.rope_delta[:, None] + jnp.arange(new)
+    grown = inputs.replace(
+        attention_mask=jnp.pad(inputs.attention_mask, ((0, 0), (0, new)), constant_values=True),
+        position_ids=jnp.concatenate(
+            [inputs.position_ids, jnp.broadcast_to(at, (3, *at.shape))], axis=-1
+        ),
+        image_index=jnp.pad(inputs.image_index, ((0, 0), (0, new)), constant_values=-1),
+    )
+
+    @jax.jit
+    def run(params, ids):
+        hidden, _ = model.apply({"params": params}, grown, ids, method="prefill")
+        last = hidden[:, -new - 1 : -1]
+        return model.apply({"params": params}, last, method="logits")
+
+    logits = np.asarray(run(params, jnp.asarray(sequences, jnp.int32)))
+    tokens = config.trajectory_tokens
+    bins = slice(tokens.traj_token_start_idx, tokens.traj_token_end_idx)
+    text = np.delete(logits, bins, axis=-1)
+    return [compare(MODULE, f"{case}: logits of generated tokens", text, want, 1e-4)]
+
+
 def _action_projection(arrays, config, params) -> list[Check]:
     from alpamayo_jax.models.action_proj import ActionInProj
 
     if "action_in_proj_probe" not in arrays:
         return []
     module = ActionInProj(config.action_proj, config.expert.hidden_size)
+    project = jax.jit(module.apply)
     x = jnp.asarray(arrays["probe_x"])
     got = [
-        module.apply({"params": params["action_in_proj"]}, x, jnp.full((len(x),), t))
+        project({"params": params["action_in_proj"]}, x, jnp.full((len(x),), t))
         for t in arrays["probe_t"]
     ]
     return [

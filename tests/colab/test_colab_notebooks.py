@@ -1,0 +1,104 @@
+"""Notebooks run from top to bottom, and are committed without outputs."""
+
+import ast
+import base64
+import io
+import os
+import pathlib
+import re
+
+import jax
+import pytest
+from PIL import Image
+
+import alpamayo_jax
+from alpamayo_jax.decode.policy import new_policy
+from alpamayo_jax.presets import preset
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+
+COLAB = pathlib.Path(__file__).resolve().parents[2] / "colab"
+NOTEBOOKS = sorted(path.name for path in COLAB.glob("*.ipynb"))
+QUICKSTART = "01_quickstart.ipynb"
+
+
+def read(name):
+    return nbformat.read(COLAB / name, as_version=4)
+
+
+def execute(name):
+    notebook = read(name)
+    where = {"metadata": {"path": str(COLAB)}}
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources=where
+    ).execute()
+    return notebook
+
+
+def outputs(notebook, kind):
+    """Every output of a MIME type or stream name, in order."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == kind:
+                yield output["text"]
+            elif kind in output.get("data", {}):
+                yield output["data"][kind]
+
+
+def check_quickstart(notebook):
+    pictures = [base64.b64decode(data) for data in outputs(notebook, "image/png")]
+    assert len(pictures) == 4  # a frame, the drive picture, the view from above, errors over time
+    for picture in pictures:
+        with Image.open(io.BytesIO(picture)) as image:
+            image.load()
+    text = "".join(outputs(notebook, "stdout"))
+    assert "float32 [6, 64, 3]" in text and "(most likely)" in text
+    assert re.search(r"min_ade +[\d.]+\n", text) and "ade_constant_turn_rate" in text
+    return text
+
+
+def test_the_notebooks_are_found():
+    assert QUICKSTART in NOTEBOOKS
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_committed_without_outputs(name):
+    for cell in read(name).cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_code_cell_is_introduced(name):
+    kinds = [cell.cell_type for cell in read(name).cells]
+    assert kinds[0] == "markdown"
+    assert ("code", "code") not in set(zip(kinds, kinds[1:]))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_code_that_is_only_shown_uses_real_names(name):
+    text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    used = set(re.findall(r"`?aj\.(\w+)", text))
+    for block in blocks:
+        ast.parse(block)
+    assert blocks and used <= set(alpamayo_jax.__all__)
+    for script in re.findall(r"python (experiments/\w+\.py)", text):
+        assert (COLAB.parent / script).is_file()
+
+
+def test_quickstart_trains_its_own_policy(monkeypatch, tmp_path):
+    monkeypatch.delenv("ALPAMAYO_JAX_CHECKPOINT", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    text = check_quickstart(execute(QUICKSTART))
+    assert "tokens: loss" in text and "expert: loss" in text
+    assert [name for name in os.listdir(tmp_path) if name.startswith("tiny_policy_")]
+
+
+@pytest.mark.slow
+def test_quickstart_loads_a_checkpoint(monkeypatch, tmp_path):
+    new_policy(preset("tiny"), jax.random.key(0)).save(tmp_path / "mine")
+    monkeypatch.setenv("ALPAMAYO_JAX_CHECKPOINT", str(tmp_path / "mine"))
+    text = check_quickstart(execute(QUICKSTART))
+    assert "tokens: loss" not in text and f"loaded {tmp_path / 'mine'}" in text
