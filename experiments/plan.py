@@ -27,15 +27,17 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from alpamayo_jax import cli, hardware, plan
+from alpamayo_jax import cli, hardware
 from alpamayo_jax.config import ConfigError, build
 from alpamayo_jax.layers.stack import REMAT_POLICIES
-from alpamayo_jax.machine import Machine, parse_machine
 from alpamayo_jax.metrics.tables import text_table, write_summary
+from alpamayo_jax.plan.job import Job
+from alpamayo_jax.plan.machine import Machine, parse_machine
+from alpamayo_jax.plan.report import make_plan
+from alpamayo_jax.plan.virtual import COMPILERS, start_cpus
 from alpamayo_jax.presets import PRESETS
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
 from alpamayo_jax.train.objectives import OBJECTIVES
-from alpamayo_jax.virtual import COMPILERS, start_cpus
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Training configuration to begin with.")
 _PRESET = flags.DEFINE_enum("preset", None, sorted(PRESETS), "Model; needed without a config.")
@@ -72,14 +74,14 @@ def main(argv) -> int:
     split = None if set(split.values()) <= {1} else split
     machine = parse_machine(_MESH.value, _DEVICE.value, split)
     start_cpus(machine.num_devices)
-    summary = plan.make_plan(_job(), machine, _COMPILER.value)
+    summary = make_plan(_job(), machine, _COMPILER.value)
     summary["seconds"] = time.perf_counter() - begin
     write_summary(workdir / "summary.json", summary)
     _show(summary, machine)
     return 1 if summary["replicated_against_rules"] else 0
 
 
-def _job() -> plan.Job:
+def _job() -> Job:
     """The configuration's job, if one is given, with what the flags say."""
     config = _CONFIG.value
     if config is not None and "stage" not in config:
@@ -98,7 +100,7 @@ def _job() -> plan.Job:
     shape = {} if config is None else {
         "length": config.data.max_length, "frames": config.data.num_frames
     }  # fmt: skip
-    return plan.Job(
+    return Job(
         preset=_PRESET.value or config.preset,
         stage=build(StageSettings, stage, "stage."),
         precision=build(PrecisionSettings, precision, "precision."),

@@ -30,6 +30,7 @@ from alpamayo_jax.train.objective import totals
 from alpamayo_jax.train.optimiser import train_everything
 from alpamayo_jax.train.state import create_state
 from alpamayo_jax.train.step import make_train_step
+from alpamayo_jax.train.targets import fused_ids, future_actions
 from alpamayo_jax.types import KVCache
 
 _CONFIG = tiny_config()
@@ -41,13 +42,13 @@ _batch = functools.cache(lambda: random_train_batch(_CONFIG, num_reasoning=(4, 2
 
 @quick_jit
 def _actions(batch):
-    return objectives.future_actions(batch, _CONFIG)
+    return future_actions(batch, _CONFIG)
 
 
 @functools.cache
 def _fused():
     """The conversation of `_batch()` with the ids of its drives."""
-    fuse = quick_jit(objectives.fused_ids, static_argnums=2)
+    fuse = quick_jit(fused_ids, static_argnums=2)
     return np.asarray(fuse(_batch(), _actions(_batch()), _CONFIG))
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from alpamayo_jax.collectives import by_kind, collectives, largest, shape_bytes
+from alpamayo_jax.plan.collectives import by_kind, collectives, largest, shape_bytes
 from alpamayo_jax.sharding import make_mesh
 
 PROGRAM = """HloModule step, entry_computation_layout={(f32[8,4]{1,0})->f32[8,4]{1,0}}

@@ -7,22 +7,24 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from alpamayo_jax import plan, presets
+from alpamayo_jax import convert, presets
+from alpamayo_jax.plan import job as jobs
+from alpamayo_jax.plan import report
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.hardware import chip
-from alpamayo_jax.machine import parse_machine
+from alpamayo_jax.plan.machine import parse_machine
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
 from alpamayo_jax.sharding import AxisRules, make_mesh, replicated
 from alpamayo_jax.testing.tiny import random_train_batch, tiny_config
 from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser
 from alpamayo_jax.train.state import abstract_state, state_shardings
-from alpamayo_jax.virtual import virtual_devices
+from alpamayo_jax.plan.virtual import virtual_devices
 
 MACHINE = parse_machine("data:2,fsdp:2,tensor:2")
 
 
 def job(preset, shape=dict(cameras=1, frames=2), **stage):
-    return plan.Job(preset, StageSettings(**dict(remat="full") | stage), **shape)
+    return jobs.Job(preset, StageSettings(**dict(remat="full") | stage), **shape)
 
 
 @pytest.fixture
@@ -72,29 +74,29 @@ def test_a_split_of_named_machines():
 ], ids=str)  # fmt: skip
 def test_jobs_that_make_no_sense(wrong):
     with pytest.raises(ConfigError):
-        dataclasses.replace(plan.Job("r1_10b", StageSettings()), **wrong).batch(1)
+        dataclasses.replace(jobs.Job("r1_10b", StageSettings()), **wrong).batch(1)
 
 
 def test_the_release_sees_3328_tokens():
     """16 images of 180 tokens each (320 x 576 pixels), as the released processor makes them."""
-    batch = plan.abstract_batch(presets.preset("r1_10b"), rows=2)
+    batch = jobs.abstract_batch(presets.preset("r1_10b"), rows=2)
     assert batch.inputs.pixel_values.shape == (2, 16, 720, 1536)
     assert batch.inputs.input_ids.shape == (2, 3328)
-    longer = plan.abstract_batch(presets.preset("r1_10b"), rows=2, length=4096)
+    longer = jobs.abstract_batch(presets.preset("r1_10b"), rows=2, length=4096)
     assert longer.labels_mask.shape == (2, 4096)
 
 
 def test_shapes_are_those_of_real_batches():
     config = tiny_config()
     real = random_train_batch(config, ((((4, 4),) * 2),) * 3, length=256)
-    shapes = plan.abstract_batch(config, 3, length=256, cameras=1, frames=2)
+    shapes = jobs.abstract_batch(config, 3, length=256, cameras=1, frames=2)
     assert jax.tree.structure(real) == jax.tree.structure(shapes)
     for a, b in zip(jax.tree.leaves(real), jax.tree.leaves(shapes)):
         assert a.dtype == b.dtype and a.ndim == b.ndim and a.shape[:1] == b.shape[:1]
 
 
 def test_a_plan(small):
-    result = plan.make_plan(small, MACHINE)
+    result = report.make_plan(small, MACHINE)
     assert result["replicated_against_rules"] == []
     assert result["fits"] and result["devices"] == 8 and result["compile_seconds"] > 0
     assert set(result["collectives"]) >= {"all-gather", "all-reduce"}
@@ -114,7 +116,7 @@ def test_a_plan(small):
 def test_more_rows_than_fit(small):
     """What does not fit is said to."""
     machine = dataclasses.replace(MACHINE, chip=dataclasses.replace(MACHINE.chip, memory_bytes=1e5))
-    assert not plan.make_plan(small, machine)["fits"]
+    assert not report.make_plan(small, machine)["fits"]
 
 
 @pytest.mark.slow
@@ -123,7 +125,7 @@ def test_stages_options_and_averages(small):
         job("small", objective="expert", accumulate=2, ema_decay=0.9, remat="none"),
         precision=PrecisionSettings(compute="bfloat16"),
     )
-    result = plan.make_plan(flow, parse_machine("fsdp:2,tensor:1"))
+    result = report.make_plan(flow, parse_machine("fsdp:2,tensor:1"))
     held = result["bytes_per_device"]
     assert held["average"] == held["gradients"] > 0
     assert result["trained_parameters"] < result["parameters"] / 2
@@ -131,35 +133,35 @@ def test_stages_options_and_averages(small):
 
 @pytest.mark.slow
 def test_adapters(small):
-    result = plan.make_plan(job("small", lora_rank=4), parse_machine("fsdp:2"))
+    result = report.make_plan(job("small", lora_rank=4), parse_machine("fsdp:2"))
     assert result["trained_parameters"] < result["parameters"] / 8
     assert result["replicated_against_rules"] == []
 
 
 def test_what_does_not_divide_is_named(small):
     with pytest.raises(ConfigError, match="input_ids: .* 'batch' of 8 does not divide over 3"):
-        plan.make_plan(small, parse_machine("fsdp:1,data:3"))
+        report.make_plan(small, parse_machine("fsdp:1,data:3"))
     with pytest.raises(ConfigError, match="(vlm|expert)/.*does not divide over 3"):
-        plan.make_plan(job("small", batch_size=3), parse_machine("fsdp:3"))
+        report.make_plan(job("small", batch_size=3), parse_machine("fsdp:3"))
     with pytest.raises(ConfigError, match="9 devices are needed, JAX runs on 8"):
-        plan.make_plan(small, parse_machine("data:9"))
+        report.make_plan(small, parse_machine("data:9"))
     with pytest.raises(ConfigError, match="match no parameter"):
-        plan.make_plan(job("small", frozen=(".*",)), MACHINE)
+        report.make_plan(job("small", frozen=(".*",)), MACHINE)
 
 
 def test_remat_keeps_less(small):
-    jobs = [job("small", remat=remat) for remat in ("none", "dots", "full")]
-    sizes = [plan.kept_bytes(one, MACHINE) for one in jobs]
+    kinds = [job("small", remat=remat) for remat in ("none", "dots", "full")]
+    sizes = [jobs.kept_bytes(one, MACHINE) for one in kinds]
     assert sizes[0] > sizes[1] > sizes[2] > 0
-    assert plan.kept_bytes(job("small", batch_size=16), MACHINE) == pytest.approx(
+    assert jobs.kept_bytes(job("small", batch_size=16), MACHINE) == pytest.approx(
         2 * sizes[2], rel=0.1
     )
-    assert plan.kept_bytes(job("small", batch_size=16, accumulate=2), MACHINE) == sizes[2]
+    assert jobs.kept_bytes(job("small", batch_size=16, accumulate=2), MACHINE) == sizes[2]
 
 
 def _state(mesh):
     config = presets.preset("r1_10b")
-    params = plan.convert.param_shapes(config, jnp.float32)
+    params = convert.param_shapes(config, jnp.float32)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=1.0, num_steps=9), params)
     state = abstract_state(params, optimiser)
     return state, state_shardings(config, mesh, AxisRules(), optimiser)
@@ -168,22 +170,22 @@ def _state(mesh):
 def test_replication_is_found():
     mesh = make_mesh(fsdp=4, tensor=2)
     state, wanted = _state(mesh)
-    assert plan.replicated_against_rules(state, wanted, wanted) == []
+    assert report.replicated_against_rules(state, wanted, wanted) == []
     name = "params/expert/layers/mlp/up_proj/kernel"
     got = jax.tree_util.tree_map_with_path(
-        lambda path, rule: replicated(mesh) if plan.partition.path_name(path) == name else rule,
+        lambda path, rule: replicated(mesh) if report.partition.path_name(path) == name else rule,
         wanted,
     )
-    assert plan.replicated_against_rules(state, wanted, got) == [name]
-    assert plan.replicated_against_rules(state, got, wanted) == []
+    assert report.replicated_against_rules(state, wanted, got) == [name]
+    assert report.replicated_against_rules(state, got, wanted) == []
 
 
 def test_the_release_with_moments_is_sixteen_gigabytes_on_each_of_eight():
     mesh = make_mesh(fsdp=8)
     state, placed = _state(mesh)
-    held = plan.held_bytes(state, placed)
+    held = report.held_bytes(state, placed)
     assert held == pytest.approx(3 * 4 * 11_078_526_194 / 8, rel=0.001)
-    whole = plan.whole_by_rule(state.params, placed.params)
+    whole = report.whole_by_rule(state.params, placed.params)
     assert sum(whole.values()) < 1e-3 * held
     assert "expert/layers/self_attn/q_norm/scale" in whole
 
@@ -199,7 +201,7 @@ def test_compilers_that_are_none(compiler, name, message):
 
 @pytest.mark.slow
 def test_the_release_on_eight_devices():
-    result = plan.make_plan(job("r1_10b", {}), parse_machine("8xH100"))
+    result = report.make_plan(job("r1_10b", {}), parse_machine("8xH100"))
     assert result["parameters"] == 11_078_526_194
     assert result["replicated_against_rules"] == [] and result["fits"]
     assert result["bytes_per_device"]["total"] > 16e9
