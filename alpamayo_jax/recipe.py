@@ -27,7 +27,6 @@ from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.presets import preset
-from alpamayo_jax.tokens.prompt import request_sentence
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train import assemble
 from alpamayo_jax.train.checkpoint import hash_of
@@ -37,8 +36,9 @@ from alpamayo_jax.train.stages import check_stage
 
 _FRAME_CACHE_MB = 512
 
-# Sections that describe a stage; the pipeline has one for each of its stages.
-_STAGES = ("stage", "tokens", "expert")
+# Sections that describe a stage, and what they minimise unless they say so. `train.py` has one; the
+# pipeline has stage 1 (trajectory tokens), stage 2 (reasoning, then the trajectory) and the expert.
+_STAGES = {"stage": "tokens", "tokens": "tokens", "sft": "tokens", "expert": "expert"}
 
 _LEAST = {
     "seed": 0,
@@ -74,16 +74,14 @@ def check(config: ml_collections.ConfigDict) -> None:
     model = describe_start(config).config
     for name in [name for name in _STAGES if name in config]:
         check_stage(name, stage_settings(name, config), model)
-    data = _section(settings.DataSettings, config, "data")
-    if data.components:
-        request_sentence(data.components)
+    _section(settings.DataSettings, config, "data")
     assemble.training_config(model, _section(settings.PrecisionSettings, config, "precision"))
     if "eval" in config:
         sample_settings(config)
 
 
 def stage_settings(name: str, config: ml_collections.ConfigDict) -> settings.StageSettings:
-    """Section `name`; knobs that it leaves out have their defaults, the objective its name.
+    """Section `name`; knobs that it leaves out have their defaults.
 
     Raises:
       ConfigError: there is no such section, or a knob of it is unknown or of another type.
@@ -91,7 +89,7 @@ def stage_settings(name: str, config: ml_collections.ConfigDict) -> settings.Sta
     if name not in _STAGES or name not in config:
         known = [stage for stage in _STAGES if stage in config]
         raise ConfigError(f"stage {name!r} is unknown; known: {', '.join(known)}")
-    values = {"objective": name} | config[name].to_dict()
+    values = {"objective": _STAGES[name]} | config[name].to_dict()
     return build(settings.StageSettings, values, f"{name}.")
 
 
@@ -201,7 +199,7 @@ def make_training(
     """The parts of the stage that section `name` of `config` describes.
 
     Args:
-      name: "stage", or a stage of the pipeline: "tokens" or "expert".
+      name: "stage", or a stage of the pipeline: "tokens", "sft" or "expert".
       config: all knobs.
       policy: what to start from; its parameters may be shapes, see `describe_start`.
       data: clips and windows.

@@ -27,8 +27,6 @@ class DataSettings:
       num_frames: per camera, 0.1 s apart, the last at t0.
       max_length: tokens of a conversation; shorter ones are padded to it on the left.
       mirror: also train on every window seen in a mirror.
-      components: what the assistant is taught to say, some of "cot", "meta_action", "traj_future";
-        empty: reasoning, the meta-action where there is one, the future.
       num_workers: processes that prepare batches; 0: threads of this one.
       cache_mb: memory for prepared windows, in MiB per process; 0 prepares them anew every epoch.
     """
@@ -45,7 +43,6 @@ class DataSettings:
     num_frames: int = 4
     max_length: int = 3200
     mirror: bool = False
-    components: tuple[str, ...] = ()
     num_workers: int = 0
     cache_mb: int = 1024
 
@@ -57,6 +54,9 @@ class StageSettings:
     Attributes:
       objective: "tokens" (stages 1 and 2: cross-entropy on conversations), "expert" (flow matching,
         language model frozen) or "joint" (both, the flow's gradient stops at the cache).
+      components: what the assistant is taught to say while driving, some of "cot", "meta_action",
+        "traj_future"; empty: reasoning, the meta-action where there is one, the future. Windows
+        with a question are answered instead.
       steps: optimiser steps.
       batch_size: rows per step, over all hosts and micro-batches.
       accumulate: micro-batches per step, one after the other.
@@ -83,6 +83,7 @@ class StageSettings:
     """
 
     objective: str = "tokens"
+    components: tuple[str, ...] = ()
     steps: int = 1000
     batch_size: int = 8
     accumulate: int = 1

@@ -14,9 +14,9 @@ from alpamayo_jax.settings import train_config
 def get_config() -> ml_collections.ConfigDict:
     """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
     config = train_config("tiny")
-    components = ("cot", "traj_future")
-    config.data.update(num_frames=2, max_length=320, mirror=True, components=components)
+    config.data.update(num_frames=2, max_length=320, mirror=True)
     config.stage.update(
+        components=("cot", "traj_future"),
         objective="expert",
         steps=400,
         batch_size=8,

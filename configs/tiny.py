@@ -29,15 +29,25 @@ def get_config() -> ml_collections.ConfigDict:
     data.max_length = 320  # tokens of a conversation; shorter ones are padded
     data.mirror = True  # also train on every window seen in a mirror
 
-    config.tokens = tokens = ml_collections.ConfigDict()  # stage 1: text and trajectory tokens
-    tokens.steps = 300
-    tokens.mean = "one_mean"  # of the loss; "two_means" as the released stage 1 does
+    config.tokens = tokens = ml_collections.ConfigDict()  # stage 1: trajectory tokens
+    tokens.components = ("traj_future",)
+    tokens.mean = "two_means"  # of the loss: trajectory tokens, and the others
+    tokens.steps = 150
     tokens.batch_size = 8
     tokens.learning_rate = 1e-3
     tokens.warmup_fraction = 0.1
     tokens.weight_decay = 0.05
 
+    config.sft = sft = ml_collections.ConfigDict()  # stage 2: reasoning, then the trajectory
+    sft.components = ("cot", "traj_future")
+    sft.steps = 150
+    sft.batch_size = 8
+    sft.learning_rate = 1e-3
+    sft.warmup_fraction = 0.1
+    sft.weight_decay = 0.05
+
     config.expert = expert = ml_collections.ConfigDict()  # the flow, language model frozen
+    expert.components = ("cot", "traj_future")
     expert.steps = 400
     expert.batch_size = 8
     expert.noises_per_row = 4

@@ -11,9 +11,10 @@ from alpamayo_jax.settings import train_config
 def get_config() -> ml_collections.ConfigDict:
     """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
     config = train_config("tiny")
-    config.data.update(num_frames=2, max_length=320, mirror=True, components=("traj_future",))
+    config.data.update(num_frames=2, max_length=320, mirror=True)
     config.stage.update(
         objective="tokens",
+        components=("traj_future",),
         mean="two_means",
         steps=300,
         batch_size=8,

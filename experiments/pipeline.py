@@ -4,15 +4,15 @@
     python experiments/pipeline.py --config=configs/tiny.py --workdir=OUT \\
         --config.data.source=clips --config.data.root=DIR
 
-The language model learns reasoning and discrete trajectory tokens, then the action expert learns
-the flow. Writes:
+The language model learns discrete trajectory tokens (stage 1), then reasoning before them (stage 2);
+then the action expert learns the flow. Writes:
 
     OUT/report.html   tables, loss curves and pictures
     OUT/checkpoint/   the policy, as every other script reads it
     OUT/summary.json  min_ade_6, ade, ade_most_likely, ade_constant_velocity, ade_constant_turn_rate
                       (metres over 6.4 s, mean over the held-out windows), windows_train,
-                      windows_test, seconds, seconds_training, loss_tokens, loss_expert, and every
-                      other metric of the evaluation
+                      windows_test, seconds, seconds_training, loss_tokens, loss_sft, loss_expert, and
+                      every other metric of the evaluation
 
 min_ade_6 is the error of the best of 6 samples; with another eval.num_samples the name follows.
 """
@@ -32,7 +32,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.",
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
 flags.mark_flag_as_required("config")
 
-STAGES = ("tokens", "expert")
+STAGES = ("tokens", "sft", "expert")
 
 
 def main(argv) -> None:

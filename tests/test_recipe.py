@@ -37,6 +37,7 @@ def config():
     config = get_config()
     config.data.update(num_clips=2, num_test_clips=1, train_stride_s=2.0, num_frames=1)
     config.tokens.update(steps=2, batch_size=2)
+    config.sft.update(steps=2, batch_size=2)
     config.expert.update(steps=2, batch_size=2, noises_per_row=2)
     config.eval.update(num_samples=2, batch_size=2, max_new_tokens=4)
     config.lock()
@@ -196,7 +197,7 @@ def small_preset(monkeypatch):
 class TestStages:
     @pytest.mark.parametrize(
         "name, moving",
-        [("tokens", {"vlm"}), ("expert", {"expert", "action_in_proj", "action_out_proj"})],
+        [("tokens", {"vlm"}), ("sft", {"vlm"}), ("expert", {"expert", "action_in_proj", "action_out_proj"})],
     )
     def test_a_stage_moves_its_half(self, config, small_preset, monkeypatch, name, moving):
         """The step is replaced by one update with a gradient of ones."""
@@ -227,7 +228,7 @@ class TestStages:
         assert history.steps == [2] and len(batches) == 2
         ids = batches[0].inputs.input_ids
         future = special_token_id(before.config, "traj_future")
-        if name == "tokens":
+        if name != "expert":
             assert ids.shape == (2, 600) and ((ids == future).sum(-1) == 128).all()
         else:  # the expert reads nothing of the future's tokens
             assert ids.shape[0] == 2 and not (ids == future).any()
@@ -243,7 +244,7 @@ class TestStages:
     def test_an_unknown_stage(self, config, small_preset):
         config.preset = small_preset
         policy = recipe.make_policy(config)
-        with pytest.raises(ConfigError, match="stage 'dreams' is unknown; known: tokens, expert"):
+        with pytest.raises(ConfigError, match="stage 'dreams' is unknown; known: tokens, sft, expert"):
             recipe.train_stage("dreams", config, policy, None)
 
     def test_the_policy_follows_the_seed(self, config, small_preset):

@@ -54,7 +54,7 @@ def test_the_files_of_configs(name):
     else:
         with pytest.raises(ConfigError, match="nothing to start from: give init_from"):
             recipe.check(config)
-        config.preset = "r1_10b"
+        config.preset = "tiny"
         recipe.check(config)
     assert set(config) == set(settings.train_config())
 
@@ -70,13 +70,13 @@ def test_the_files_of_configs(name):
         ("stage.ema_decay", 1.0, "stage.ema_decay is 1.0"),
         ("stage.vision_factor", -0.1, "stage.vision_factor is -0.1"),
         ("stage.lora_rank", -1, "stage.lora_rank is -1"),
-        ("stage.remat", "some", "remat 'some' is unknown"),
+        ("stage.remat", "some", "stage.remat 'some' is unknown"),
         ("stage.schedule", "steps", "schedule 'steps' is unknown"),
         ("stage.mean", "median", "token mean 'median' is unknown"),
         ("stage.learning_rate", float("inf"), "learning_rate inf"),
         ("data.num_workers", -1, "data.num_workers is -1"),
         ("data.cache_mb", -1, "data.cache_mb is -1"),
-        ("data.components", ("poem",), "'poem'"),
+        ("stage.components", ("poem",), "'poem'"),
         ("precision.compute", "float8", "precision 'float8' must be"),
         ("run.save_every", 0, "run.save_every is 0"),
         ("run.log_every", 0, "run.log_every is 0"),

@@ -71,7 +71,7 @@ class Processor:
         observations: Sequence[Observation],
         targets: Sequence[Target],
         pad_to: int | str | None = None,
-        mode: str = "drive",
+        mode: str | None = None,
         components: Sequence[str] | None = None,
     ) -> TrainBatch:
         """Whole conversations to train on.
@@ -80,7 +80,8 @@ class Processor:
           observations: as in `inputs`.
           targets: one per observation.
           pad_to: as in `inputs`.
-          mode: "drive", or "answer" to train the targets' answers.
+          mode: "drive", or "answer" to train the targets' answers; None: rows with a question are
+            answered, the others drive.
           components: what the assistant says in mode "drive"; by default reasoning (even if empty),
             the meta-action of targets that have one, and the future. The request names the same.
 
@@ -121,9 +122,10 @@ class Processor:
         self,
         observation: Observation,
         target: Target,
-        mode: str,
+        mode: str | None,
         components: Sequence[str] | None,
     ) -> str:
+        mode = mode or ("drive" if observation.question is None else "answer")
         self._check(observation, mode)
         cameras = _camera_counts(observation)
         if mode == "answer":

@@ -133,7 +133,7 @@ def make_training(
         num_frames=data.num_frames,
         pad_to=data.max_length,
         stop_after=last_token(stage, start.policy.config),
-        components=data.components or None,
+        components=stage.components or None,
         num_workers=data.num_workers,
         cache_windows=data.cache_mb > 0,
         cache_mb=data.cache_mb,

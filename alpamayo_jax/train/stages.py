@@ -7,7 +7,9 @@ from typing import Any
 import jax
 
 from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.layers.stack import REMAT_POLICIES
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.tokens.prompt import request_sentence
 from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.train import lora
 from alpamayo_jax.train.objective import Objective
@@ -36,6 +38,11 @@ def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
         )
     if stage.lora_rank < 0:
         raise ConfigError(f"{name}.lora_rank is {stage.lora_rank}, not 0 or more")
+    if stage.remat not in REMAT_POLICIES:
+        known = ", ".join(REMAT_POLICIES)
+        raise ConfigError(f"{name}.remat {stage.remat!r} is unknown; known: {known}")
+    if stage.components:
+        request_sentence(stage.components)
     stage_objective(stage, model, remat=stage.remat)
     optimiser_config(name, stage)
     lora_config(stage)

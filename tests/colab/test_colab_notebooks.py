@@ -92,7 +92,7 @@ def test_quickstart_trains_its_own_policy(monkeypatch, tmp_path):
     monkeypatch.delenv("ALPAMAYO_JAX_CHECKPOINT", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     text = check_quickstart(execute(QUICKSTART))
-    assert "tokens: loss" in text and "expert: loss" in text
+    assert "sft: loss" in text and "expert: loss" in text
     assert [name for name in os.listdir(tmp_path) if name.startswith("tiny_policy_")]
 
 
@@ -101,4 +101,4 @@ def test_quickstart_loads_a_checkpoint(monkeypatch, tmp_path):
     new_policy(preset("tiny"), jax.random.key(0)).save(tmp_path / "mine")
     monkeypatch.setenv("ALPAMAYO_JAX_CHECKPOINT", str(tmp_path / "mine"))
     text = check_quickstart(execute(QUICKSTART))
-    assert "tokens: loss" not in text and f"loaded {tmp_path / 'mine'}" in text
+    assert "sft: loss" not in text and f"loaded {tmp_path / 'mine'}" in text

@@ -35,7 +35,7 @@ def test_the_summary_is_flat_and_complete(summary):
     assert {
         f"min_ade_{NUM_SAMPLES}", "ade", "ade_most_likely", "ade_constant_velocity",
         "ade_constant_turn_rate", "windows_train", "windows_test", "seconds", "seconds_training",
-        "loss_tokens", "loss_expert",
+        "loss_tokens", "loss_sft", "loss_expert",
     } <= set(summary)  # fmt: skip
     assert all(isinstance(v, (int, float)) and math.isfinite(v) for v in summary.values())
     assert summary["windows_test"] == 3
@@ -44,11 +44,11 @@ def test_the_summary_is_flat_and_complete(summary):
     assert 0 < summary["seconds_training"] < summary["seconds"]
     assert 0 < summary[f"min_ade_{NUM_SAMPLES}"] <= summary["ade_most_likely"]
     # An untrained token model is about as good as guessing.
-    assert summary["loss_tokens"] < 1.2 * math.log(preset("tiny").language.vocab_size)
+    assert summary["loss_sft"] < 1.2 * math.log(preset("tiny").language.vocab_size)
 
 
 def test_progress_is_shown(pipeline_run):
-    for bar in ("train tokens: 100%", "train expert: 100%", "evaluate: 100%"):
+    for bar in ("train tokens: 100%", "train sft: 100%", "train expert: 100%", "evaluate: 100%"):
         assert bar in pipeline_run.done.stderr
     assert "windows to train on, 3 held out" in pipeline_run.done.stderr
 

@@ -260,6 +260,15 @@ class TrainBatchTest(parameterized.TestCase):
             "<|answer_start|>Red light.<|answer_end|><|im_end|>",
         )
 
+    def test_rows_with_a_question_are_answered_and_the_others_drive(self):
+        batch = PROCESSOR.train_batch(
+            [_observation(question="Why?"), _observation()],
+            [_target(answer="Red light."), _target(reasoning="Wait.")],
+        )
+        answer, drive = (_text(batch.inputs, row, batch.labels_mask[row]) for row in range(2))
+        self.assertEqual(answer, "<|answer_start|>Red light.<|answer_end|><|im_end|>")
+        self.assertIn("Wait.<|cot_end|>", drive)
+
     def test_bad_targets(self):
         question = _observation(question="Why?")
         nan = dataclasses.replace(_target(), ego_future_xyz=np.full((64, 3), np.nan))
