@@ -24,6 +24,8 @@ SHORT = {
     "data.num_frames": NUM_FRAMES,
     "tokens.steps": 2,
     "tokens.batch_size": 2,
+    "sft.steps": 2,
+    "sft.batch_size": 2,
     "expert.steps": 2,
     "expert.batch_size": 2,
     "expert.noises_per_row": 2,

@@ -211,11 +211,3 @@ def test_validation_is_the_mean_loss_of_the_same_batches(clips):
 def test_devices_that_do_not_fit(clips, options, words):
     with pytest.raises(ConfigError, match=words):
         small_training(clips, TWO_STEPS, **options)
-
-
-def test_a_head_is_not_split(clips):
-    """Widths of 32 divide over 8 devices, two key-value heads do not."""
-    training = small_training(clips, TWO_STEPS, mesh=MeshSettings(tensor=8))
-    batch = training.place(next(iter(training.batches)))
-    with pytest.raises(ConfigError, match="heads' of [24] does not divide over 8 devices"):
-        training.step.lower(training.like, batch, training.rng)
