@@ -130,10 +130,13 @@ class PrecisionSettings:
     Attributes:
       params: of the parameters that are kept and updated; "" as the model comes. Adapters are
         float32 beside parameters of any format.
+      frozen: of the parameters that do not train; "" as `params`. In the format of the checkpoint
+        they lose nothing.
       compute: of matrix products; "" as the model comes.
     """
 
     params: str = "float32"
+    frozen: str = ""
     compute: str = ""
 
 

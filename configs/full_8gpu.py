@@ -28,6 +28,6 @@ def get_config() -> ml_collections.ConfigDict:
         remat="full",
     )
     config.mesh.fsdp = -1
-    config.precision.compute = "bfloat16"
+    config.precision.update(frozen="bfloat16", compute="bfloat16")
     config.run.update(save_every=500, validation_batches=8)
     return config

@@ -31,6 +31,6 @@ def get_config() -> ml_collections.ConfigDict:
         remat="full",
     )
     config.mesh.update(data=-1, fsdp=8)
-    config.precision.compute = "bfloat16"
+    config.precision.update(frozen="bfloat16", compute="bfloat16")
     config.run.update(save_every=500, keep_last=3, validation_batches=8)
     return config

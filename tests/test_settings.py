@@ -78,6 +78,7 @@ def test_the_files_of_configs(name):
         ("data.cache_mb", -1, "data.cache_mb is -1"),
         ("stage.components", ("poem",), "'poem'"),
         ("precision.compute", "float8", "precision 'float8' must be"),
+        ("precision.frozen", "int4", "precision 'int4' must be"),
         ("run.save_every", 0, "run.save_every is 0"),
         ("run.log_every", 0, "run.log_every is 0"),
         ("run.keep_last", 0, "run.keep_last is 0"),

@@ -4,6 +4,7 @@ All from shapes; no parameter is made.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -16,14 +17,14 @@ from alpamayo_jax.presets import preset
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
 from alpamayo_jax.sharding import AxisRules
 from alpamayo_jax.tokens.images import smart_resize
-from alpamayo_jax.train import lora, partition
+from alpamayo_jax.train import partition
 from alpamayo_jax.train.optimiser import Optimiser, make_optimiser
 from alpamayo_jax.train.stages import (
     check_reached,
     check_stage,
-    lora_config,
     optimiser_config,
     stage_objective,
+    stage_params,
     training_config,
 )
 from alpamayo_jax.types import ModelInputs, TrainBatch
@@ -123,9 +124,8 @@ def trained_parts(job: Job) -> tuple[dict, Optimiser]:
     Raises:
       ConfigError: the loss reaches nothing that trains.
     """
-    params, adapters = convert.param_shapes(job.model()), lora_config(job.stage)
-    if adapters is not None:
-        params = jax.eval_shape(lambda p, key: lora.add_adapters(p, adapters, key), params, key_shape())
+    prepare = functools.partial(stage_params, "stage", job.stage, job.precision)
+    params = jax.eval_shape(prepare, convert.param_shapes(job.model()), key_shape())
     optimiser = make_optimiser(optimiser_config("stage", job.stage), params)
     check_reached("stage", job.stage, optimiser.factors)
     return params, optimiser

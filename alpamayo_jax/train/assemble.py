@@ -38,9 +38,9 @@ from alpamayo_jax.train.stages import (
     check_reached,
     check_stage,
     last_token,
-    lora_config,
     optimiser_config,
     stage_objective,
+    stage_params,
     training_config,
 )
 from alpamayo_jax.train.state import TrainState, abstract_state, create_state, state_shardings
@@ -109,8 +109,9 @@ def make_training(
     devices = make_devices(mesh)
     layout = None if devices is None else Layout(devices)
     objective = stage_objective(stage, model, remat=stage.remat, layout=layout)
-    adapt = functools.partial(_with_adapters, stage=stage, seed=start.seed)
-    shapes, has_ema = jax.eval_shape(adapt, param_shapes(model)), stage.ema_decay > 0
+    adapter_key = jax.random.fold_in(jax.random.key(start.seed), _LORA_KEY)
+    begin_with = functools.partial(stage_params, name, stage, precision, rng=adapter_key)
+    shapes, has_ema = jax.eval_shape(begin_with, param_shapes(model)), stage.ema_decay > 0
     optimiser = make_optimiser(optimiser_config(name, stage), shapes)
     check_reached(name, stage, optimiser.factors)
     like = abstract_state(shapes, optimiser, has_ema)
@@ -160,7 +161,7 @@ def make_training(
         )
 
     def create() -> TrainState:
-        params = adapt(_initial_params(start, model, devices))
+        params = begin_with(_initial_params(start, model, devices))
         state = create_state(params, optimiser, has_ema, shardings=where)
         # Placed on purpose, as a state that is read is: then both run the same program.
         return jax.device_put(state, where)
@@ -246,13 +247,6 @@ def _initial_params(start: Start, model: ModelConfig, devices: Mesh | None) -> d
         return convert.load_params(start.directory, model, shardings=where, dtype=dtype)
     init = jax.jit(functools.partial(init_params, model), out_shardings=where)
     return init(jax.random.key(start.seed))
-
-
-def _with_adapters(params: dict, *, stage: StageSettings, seed: int) -> dict:
-    config = lora_config(stage)
-    if config is None:
-        return params
-    return lora.add_adapters(params, config, jax.random.fold_in(jax.random.key(seed), _LORA_KEY))
 
 
 def _first(dataset: Any) -> TrainBatch:

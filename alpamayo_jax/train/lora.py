@@ -93,11 +93,6 @@ def merge(params: dict) -> dict:
     return nest(out)
 
 
-def adapters(params: dict) -> dict:
-    """Only the adapters, as a nested dict."""
-    return nest({path: leaf for path, leaf in flatten(params).items() if path[-1] in NAMES})
-
-
 def axes_with_adapters(axes: dict, params: dict) -> dict:
     """Logical axes (see `convert.logical_axes`) of parameters that may have adapters.
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 
-from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.config import ConfigError, ModelConfig, PrecisionConfig
 from alpamayo_jax.layers.stack import REMAT_POLICIES
 from alpamayo_jax.settings import PrecisionSettings, StageSettings
 from alpamayo_jax.tokens.prompt import request_sentence
 from alpamayo_jax.tokens.vocabulary import special_token_id
-from alpamayo_jax.train import lora
+from alpamayo_jax.train import lora, partition
 from alpamayo_jax.train.objective import Objective
 from alpamayo_jax.train.objectives import make_objective
 from alpamayo_jax.train.optimiser import OptimiserConfig
@@ -126,7 +126,36 @@ def check_reached(name: str, stage: StageSettings, factors: dict) -> None:
         )
 
 
+def stage_params(
+    name: str, stage: StageSettings, precision: PrecisionSettings, params: dict, rng: jax.Array
+) -> dict:
+    """What a stage begins with: `params`, its adapters beside them, what is frozen in its format.
+
+    Args:
+      name: of the stage.
+      stage: its settings.
+      precision: number formats.
+      params: of the policy; shapes under `jax.eval_shape`.
+      rng: key of the adapters.
+
+    Raises:
+      ConfigError: adapters or frozen parts that match no layer.
+    """
+    adapters = lora_config(stage)
+    if adapters is not None:
+        params = lora.add_adapters(params, adapters, rng)
+    if precision.frozen:
+        factors = partition.parameter_factors(params, optimiser_config(name, stage).groups)
+        params = partition.cast_frozen(params, factors, precision.frozen)
+    return params
+
+
 def training_config(model: ModelConfig, precision: PrecisionSettings) -> ModelConfig:
-    """`model` with the number formats of training."""
-    formats = {k: v for k, v in dataclasses.asdict(precision).items() if v}
+    """`model` with the number formats of training.
+
+    Raises:
+      ConfigError: an unknown format.
+    """
+    PrecisionConfig(params=precision.frozen or "float32")
+    formats = {k: v for k, v in dataclasses.asdict(precision).items() if v and k != "frozen"}
     return dataclasses.replace(model, precision=dataclasses.replace(model.precision, **formats))

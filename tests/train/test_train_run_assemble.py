@@ -183,6 +183,34 @@ def test_narrow_parameters_begin_narrow(clips):
     assert {leaf.dtype for leaf in jax.tree.leaves(training.create().params)} == {narrow}
 
 
+def test_what_is_frozen_can_be_narrow(clips):
+    """Stage 1 trains wide masters; the expert, which it never reads, takes half the memory."""
+    precision = PrecisionSettings(frozen="bfloat16", compute="bfloat16")
+    _, before, after = run(clips, TWO_STEPS, precision=precision)
+    types = {name: {str(leaf.dtype) for leaf in jax.tree.leaves(tree)}
+             for name, tree in after.params.items()}  # fmt: skip
+    assert types.pop("vlm") == {"float32"}
+    assert set().union(*types.values()) == {"bfloat16"}
+    changed = moved(before.params, after.params)
+    assert changed and all(path.startswith("vlm/") for path in changed)
+    exported = trained_policy(small_policy(), after).params
+    assert {leaf.dtype for leaf in jax.tree.leaves(exported)} == {jnp.dtype("float32")}
+
+
+def test_narrow_products_train_like_wide_ones(clips):
+    """bfloat16 computation with float32 masters: the same losses to three digits."""
+    stage = dataclasses.replace(STAGE, steps=6, learning_rate=1e-2)
+    losses = []
+    for compute in ("", "bfloat16"):
+        training = small_training(clips, stage, precision=PrecisionSettings(compute=compute))
+        state, history = run_in_memory(training, log_every=1, progress=False)
+        losses.append(history.metrics["loss"])
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    wide, narrow = losses
+    assert wide[-1] < 0.98 * wide[0] and wide != narrow
+    np.testing.assert_allclose(narrow, wide, rtol=5e-3)
+
+
 def test_flops_and_peak_are_known_when_asked_for(clips):
     training = small_training(clips, TWO_STEPS, count_flops=True)
     assert training.flops > 1e6 and training.peak > 1e6
