@@ -6,6 +6,7 @@ lane follows on its left, shoulders and grass lie outside. World frame: z up, me
 """
 
 import dataclasses
+import math
 
 import chex
 import numpy as np
@@ -96,7 +97,8 @@ def build_road(
         raise ConfigError(f"a road needs pieces of positive length, got {pieces}")
     knots = np.concatenate([[start, 0.0], np.cumsum([length for length, _ in pieces])])
     values = np.array([0.0, 0.0] + [kappa for _, kappa in pieces])
-    s = np.arange(start, knots[-1] + STEP, STEP)
+    # One sample more than fit, so that the last is never short of the end by a rounding.
+    s = start + STEP * np.arange(math.floor((knots[-1] - start) / STEP) + 2)
     kappa = np.interp(s, knots, values)
     turned = np.concatenate([[0.0], np.cumsum((kappa[1:] + kappa[:-1]) * STEP / 2)])
     zero = int(round(-start / STEP))

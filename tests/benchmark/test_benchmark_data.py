@@ -1,8 +1,11 @@
 """The data suite, on a few simulated windows."""
 
+import pytest
+
 from alpamayo_jax.benchmark import data
 
 
+@pytest.mark.slow
 def test_windows_per_second_and_waits(monkeypatch):
     monkeypatch.setattr(data, "WORKERS", (0,))
     load = data.Load(windows=4, rows=2, frames=1)

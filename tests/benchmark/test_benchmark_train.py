@@ -70,6 +70,7 @@ def test_an_unknown_comparison():
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_pytorch_computes_the_same_loss():
     pytest.importorskip("transformers")
     pytest.importorskip("torch")

@@ -12,6 +12,7 @@ def _run(*args):
     return subprocess.run([sys.executable, SCRIPT, *args], text=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_train(tmp_path):
     done = _run(
         "--suite=train", "--preset=tiny", "--rows=1", "--images=1", "--length=280", "--rounds=2",

@@ -66,6 +66,7 @@ def weights_of(workdir):
     return (workdir / "checkpoint" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_finishes(trained, tmp_path):
     command = [
         sys.executable, str(EXPERIMENTS / "train.py"), f"--config={CONFIG}",
@@ -93,6 +94,7 @@ def test_sigterm_saves_and_the_same_command_finishes(trained, tmp_path):
     assert summary(tmp_path)["loss"] == summary(trained[0])["loss"]
 
 
+@pytest.mark.slow
 def test_the_expert_starts_from_the_export(trained, tmp_path):
     done = train(
         tmp_path, init_from=trained[0] / "checkpoint", stage__objective="expert", stage__steps=2,

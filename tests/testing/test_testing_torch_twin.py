@@ -49,5 +49,5 @@ def test_weights_of_another_size_are_refused():
 
     config = tiny_config()
     wider = dataclasses.replace(config.vision, intermediate_size=32)
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(ValueError, match="cannot reshape"):
         backbone(tiny_config(vision=wider), random_params(config))

@@ -119,6 +119,7 @@ def without_adapters(tree):
     }
 
 
+@pytest.mark.slow
 def test_the_export_is_the_moving_average(clips):
     _, _, after = run(clips, TWO_STEPS)
     exported = trained_policy(small_policy(), after).params
@@ -128,6 +129,7 @@ def test_the_export_is_the_moving_average(clips):
     assert bool(jnp.any(after.params["vlm"]["lm_head"]["kernel"] != average))
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_nothing_but_the_place(clips, tmp_path):
     """2 x 2 x 2 equals one device; its checkpoint goes on with one device."""
     stage = dataclasses.replace(STAGE, steps=4, batch_size=4)
@@ -197,6 +199,7 @@ def test_what_is_frozen_can_be_narrow(clips):
     assert {leaf.dtype for leaf in jax.tree.leaves(exported)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_narrow_products_train_like_wide_ones(clips):
     """bfloat16 computation with float32 masters: the same losses to three digits."""
     stage = dataclasses.replace(STAGE, steps=6, learning_rate=1e-2)
@@ -218,6 +221,7 @@ def test_flops_and_peak_are_known_when_asked_for(clips):
     assert small_training(clips, TWO_STEPS).flops is None
 
 
+@pytest.mark.slow
 def test_validation_is_the_mean_loss_of_the_same_batches(clips):
     training = small_training(clips, TWO_STEPS, validation_batches=2)
     state = training.create()

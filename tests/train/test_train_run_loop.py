@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import time
 import types
 
 import jax
@@ -125,6 +126,25 @@ class TestLog:
             {"step_seconds": 1.5, "tokens_per_second": 20.0, "data_wait_fraction": 0.25}
         )
         assert meter.summary(lines[:1])["step_seconds"] == 9.0
+
+    def test_batches_in_order_and_none_that_is_not_used(self):
+        seen, batches = [], Batches()
+        run(3, step=make_step(seen=seen), batches=batches)
+        assert seen == [0, 1, 2] and next(batches).number == 3
+
+    def test_waiting_for_batches_is_counted(self):
+        class Slow(Batches):
+            def __next__(self):
+                time.sleep(0.02)
+                return super().__next__()
+
+        _, history = run(3, batches=Slow())
+        assert 0.05 < history.data_seconds <= history.seconds
+
+    def test_the_bar_names_the_run_and_says_the_loss(self, capsys):
+        run(2, name="expert", log_every=1, watch={"progress": True})
+        shown = capsys.readouterr().err
+        assert "expert" in shown and "loss 9.000" in shown and "tok/s" in shown
 
     def test_nothing_left_to_do(self):
         state, history = run(5, start=5)
