@@ -20,7 +20,7 @@ FLOORS = (
     {"models", "tokens", "coc"},
     {"decode", "sim"},
     {"data", "export"},
-    {"train", "serve", "evaluate"},
+    {"train", "serve", "evaluate", "labelling"},
     {"rl", "reporting"},
     {"recipe", "cli"},
     {"testing"},
