@@ -23,7 +23,11 @@ def read_ego(clip_id: str, path: Path) -> clip_lib.EgoTrack:
       InputError: names clip, file and field: unreadable, missing, misshaped, not finite, clocks
         that repeat or go backwards, rotations that are not unit, gaps above `MAX_GAP_S`.
     """
-    arrays, where = _load(clip_id, path)
+    return ego_of(*load(clip_id, path))
+
+
+def ego_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.EgoTrack:
+    """The track in the arrays of an ego.npz; raises `InputError` as `read_ego`."""
     t, xyz, quat = (_numbers(where, arrays, name) for name in _RAW)
     clip_lib.check_track(where, _RAW, t, xyz, quat)
     gaps = np.diff(t)
@@ -53,7 +57,11 @@ def read_agents(clip_id: str, path: Path) -> clip_lib.AgentTable:
     Raises:
       InputError: names clip, file and field.
     """
-    arrays, where = _load(clip_id, path)
+    return agents_of(*load(clip_id, path))
+
+
+def agents_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.AgentTable:
+    """The table in the columns of an agents.npz; raises `InputError` as `read_agents`."""
     agents = clip_lib.AgentTable(
         t=_numbers(where, arrays, "t"),
         track=_integers(where, arrays, "track", np.int32),
@@ -72,7 +80,11 @@ def read_map_lines(clip_id: str, path: Path) -> clip_lib.MapLines:
     Raises:
       InputError: names clip, file and field.
     """
-    arrays, where = _load(clip_id, path)
+    return map_lines_of(*load(clip_id, path))
+
+
+def map_lines_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.MapLines:
+    """The lines in the arrays of a map.npz; raises `InputError` as `read_map_lines`."""
     lines = clip_lib.MapLines(
         points=_numbers(where, arrays, "points"),
         offsets=_integers(where, arrays, "offsets", np.int64),
@@ -96,7 +108,12 @@ def _resample(t: np.ndarray, xyz: np.ndarray, quat: np.ndarray) -> clip_lib.EgoT
     )
 
 
-def _load(clip_id: str, path: Path) -> tuple[dict[str, np.ndarray], str]:
+def load(clip_id: str, path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of an npz file, and how messages name it.
+
+    Raises:
+      InputError: it is missing or damaged, or holds pickled objects.
+    """
     where = f"clip {clip_id!r}: {path}"
     if not path.is_file():
         raise InputError(f"{where}: the file is missing")

@@ -1,11 +1,12 @@
 """Where clips come from, and which of their windows train and which test.
 
-A source is anything with `name`, `__len__` and `clip(i)`; a folder of recorded clips and the
-simulator's procedural clips are two. A window is (number of the clip in its source, t0).
+A source is anything with `name`, `__len__` and `clip(i)`: a folder of recorded clips, NVIDIA's
+Physical AI AV, the simulator's procedural clips, a store that one of them was ingested into. A window is (number of the clip in its source, t0).
 """
 
 import dataclasses
 import inspect
+import threading
 from pathlib import Path
 from typing import Any, Iterable, Protocol
 
@@ -17,8 +18,9 @@ from alpamayo_jax.data.windows import window_times
 from alpamayo_jax.types import InputError
 
 Window = tuple[int, float]
+KEEP_CLIPS = 1024
 Seconds = tuple[float | None, float | None]
-SOURCES = ("clips", "procedural")
+SOURCES = ("clips", "procedural", "physical_ai", "store")
 
 
 class ClipSource(Protocol):
@@ -56,59 +58,78 @@ class FolderSource:
 
     def clip(self, index: int) -> Clip:
         """Reads clip number `index`; raises `InputError` where it is defective."""
+        return read_clip(self.folders[index], self.clip_name(index))
+
+    def clip_name(self, index: int) -> str:
+        """What clip number `index` is called, also where it is defective."""
         folder = self.folders[index]
         name = folder.relative_to(self._root).as_posix()
-        return read_clip(folder, folder.resolve().name if name == "." else name)
+        return folder.resolve().name if name == "." else name
 
 
 class KeptSource:
-    """The clips of another source, each read or made once, and their decoded or rendered frames."""
+    """The clips of another source that were last read or made, and their frames."""
 
-    def __init__(self, source: ClipSource, name: str, cache_mb: int = 0):
+    def __init__(
+        self, source: ClipSource, name: str, cache_mb: int = 0, keep_clips: int = KEEP_CLIPS
+    ):
         """Keeps nothing yet.
 
         Args:
           source: the clips; their ids are unique.
           name: of this source, for messages and reports.
           cache_mb: memory for frames, in MiB per process; 0 keeps none.
+          keep_clips: how many clips are kept, without their frames; an older one is read again.
         """
         self.name = name
         self._source = source
+        self._keep = keep_clips
         self._frames = BoundedCache(cache_mb * 2**20)
         self._clips: dict[int, Clip] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._source)
 
     def clip(self, index: int) -> Clip:
         """Clip number `index`."""
-        if index not in self._clips:
-            self._clips[index] = with_cached_frames(self._source.clip(index), self._frames)
-        return self._clips[index]
+        clip = self._clips.get(index)
+        if clip is None:
+            clip = with_cached_frames(self._source.clip(index), self._frames)
+            with self._lock:
+                while len(self._clips) >= self._keep:
+                    del self._clips[next(iter(self._clips))]
+                self._clips[index] = clip
+        return clip
 
     def __getstate__(self):
-        return self.__dict__ | {"_clips": {}}
+        return self.__dict__ | {"_clips": {}, "_lock": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
 
 
-def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
-    """The source called `name`: "clips" (`FolderSource`) or "procedural" (`ProceduralSource`).
+def new_source(name: str, **options: Any) -> ClipSource:
+    """The source called `name`, which reads or makes a clip each time it is asked.
 
     Args:
-      name: which.
-      cache_mb: memory for decoded or rendered frames, in MiB per process; 0 keeps none.
+      name: "clips" (`FolderSource`), "procedural" (`ProceduralSource`), "physical_ai"
+        (`PhysicalAISource`) or "store" (`open_store`).
       **options: what that source takes.
 
     Raises:
       ConfigError: an unknown source, or options that it does not have or lacks.
       InputError: the source's own complaints.
     """
+    # What the others need is loaded only where they are the source.
     if name == "clips":
-        kind, label = FolderSource, f"clips in {options.get('root')}"
+        kind = FolderSource
     elif name == "procedural":
-        # The simulator is loaded only where it is the source.
         from alpamayo_jax.sim.source import ProceduralSource as kind
-
-        label = f"procedural clips of seed {options.get('seed')}"
+    elif name == "physical_ai":
+        from alpamayo_jax.data.physical_ai import PhysicalAISource as kind
+    elif name == "store":
+        from alpamayo_jax.data.store import open_store as kind
     else:
         raise ConfigError(f"data.source {name!r} is unknown; known: {', '.join(SOURCES)}")
     signature = inspect.signature(kind)
@@ -118,7 +139,25 @@ def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
         raise ConfigError(
             f"data source {name!r}: {error}; it takes {', '.join(signature.parameters)}"
         ) from None
-    return KeptSource(kind(**options), label, cache_mb)
+    return kind(**options)
+
+
+def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
+    """As `new_source`, but each clip is read or made once.
+
+    Args:
+      name: which.
+      cache_mb: memory for decoded or rendered frames, in MiB per process; 0 keeps none.
+      **options: what that source takes.
+
+    Raises:
+      ConfigError, InputError: as `new_source`.
+    """
+    source = new_source(name, **options)
+    label = f"{name} in {options.get('root', options.get('path'))}"
+    if name == "procedural":
+        label = f"procedural clips of seed {options.get('seed')}"
+    return KeptSource(source, label, cache_mb)
 
 
 @dataclasses.dataclass(frozen=True)
