@@ -32,7 +32,8 @@ ATTRIBUTES: dict[Kind, dict[str, tuple[str, ...] | None]] = {
         "category": None,
         "pose": ("in_path", "left", "right", "oncoming", "crosswalk"),
         "motion": (
-            "stopped", "slowing", "crossing", "cut_in", "moving", "slower", "accelerating", "parked",
+            "stopped", "slowing", "crossing", "cut_in", "moving", "slower", "accelerating",
+            "passed", "parked",
         ),
         "uncertainty": ("low", "high"),
         "note": None,

@@ -146,7 +146,8 @@ def _label(value: Any, where: str) -> CocLabel:
     version = value.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise InputError(
-            f"{where}: schema_version is {fields.short(version)}; this version reads {SCHEMA_VERSION}"
+            f"{where}: schema_version is {fields.short(version)}; this version reads "
+            f"{SCHEMA_VERSION}"
         )
     fields.check_names(where, value, _FIELDS, _FIELDS - _OPTIONAL)
     keyframe = fields.number(where, "keyframe_s", value["keyframe_s"])
@@ -181,8 +182,8 @@ def _decision(where: str, channel: str, decisions: dict[str, Any], kind: type) -
         return None
     if isinstance(value, list):
         raise InputError(
-            f"{where}: decisions.{channel} has {len(value)} decisions, {fields.short(value)}; a channel "
-            f"has at most one"
+            f"{where}: decisions.{channel} has {len(value)} decisions, {fields.short(value)}; a "
+            f"channel has at most one"
         )
     return fields.choice(where, f"decisions.{channel}", value, kind)
 
