@@ -29,10 +29,9 @@ class FrameFiles:
         """`Camera.read`; raises `InputError` for a video with another number of frames."""
         if not _is_video(self.files[0]):
             return FrameReader(clip_id, camera, self.files, width, height)
-        opened = video.VideoReader(
-            clip_id, camera, video.VideoFile(self.files[0]), (width, height)
-        )
-        return opened.check_count(len(self.times))
+        opener = video.VideoFile(self.files[0])
+        size, count = (width, height), len(self.times)
+        return video.VideoReader(clip_id, camera, opener, size, count).check()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,15 +30,9 @@ def ego_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.EgoTrack:
     """The track in the arrays of an ego.npz; raises `InputError` as `read_ego`."""
     t, xyz, quat = (_numbers(where, arrays, name) for name in _RAW)
     clip_lib.check_track(where, _RAW, t, xyz, quat)
-    gaps = np.diff(t)
-    if gaps.max() > MAX_GAP_S:
-        row = int(np.argmax(gaps)) + 1
-        raise InputError(
-            f"{where}: t has a gap of {gaps[row - 1]:.3f} s between {t[row - 1]:.3f} s and "
-            f"{t[row]:.3f} s (row {row}); split the clip where {MAX_GAP_S} s are exceeded"
-        )
+    check_gaps(where, "t", t)
     if not any(name in arrays for name in _GRID):
-        return _resample(t, xyz, quat)
+        return resample(t, xyz, quat)
     t10, xyz10, quat10 = (_numbers(where, arrays, name) for name in _GRID)
     clip_lib.check_track(where, _GRID, t10, xyz10, quat10)
     clip_lib.check_grid(where, "t10", t10)
@@ -95,10 +89,19 @@ def map_lines_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.MapLines
     return lines
 
 
-def _resample(t: np.ndarray, xyz: np.ndarray, quat: np.ndarray) -> clip_lib.EgoTrack:
+def resample(
+    t: np.ndarray, xyz: np.ndarray, quat: np.ndarray, start: float | None = None
+) -> clip_lib.EgoTrack:
+    """A recorded track at 10 Hz: positions linearly, rotations along the shortest arc.
+
+    Args:
+      t, xyz, quat: recorded poses, checked.
+      start: first time of the grid, within the track; None: that of the track.
+    """
+    start = t[0] if start is None else start
     # The last step is kept when rounding alone would lose it.
-    count = int((t[-1] - t[0]) / clip_lib.GRID_DT + 1e-6) + 1
-    grid = t[0] + clip_lib.GRID_DT * np.arange(count)
+    count = int((t[-1] - start) / clip_lib.GRID_DT + 1e-6) + 1
+    grid = start + clip_lib.GRID_DT * np.arange(count)
     inside = np.clip(grid, t[0], t[-1])
     rotations = Slerp(t, Rotation.from_quat(quat, scalar_first=True))(inside)
     return clip_lib.EgoTrack(
@@ -106,6 +109,17 @@ def _resample(t: np.ndarray, xyz: np.ndarray, quat: np.ndarray) -> clip_lib.EgoT
         xyz=np.stack([np.interp(inside, t, xyz[:, axis]) for axis in range(3)], -1),
         quat_wxyz=rotations.as_quat(scalar_first=True),
     )
+
+
+def check_gaps(where: str, name: str, t: np.ndarray) -> None:
+    """Raises `InputError` where two recorded poses are more than `MAX_GAP_S` apart."""
+    gaps = np.diff(t)
+    if gaps.max() > MAX_GAP_S:
+        row = int(np.argmax(gaps)) + 1
+        raise InputError(
+            f"{where}: {name} has a gap of {gaps[row - 1]:.3f} s between {t[row - 1]:.3f} s and "
+            f"{t[row]:.3f} s (row {row}); split the clip where {MAX_GAP_S} s are exceeded"
+        )
 
 
 def load(clip_id: str, path: Path) -> tuple[dict[str, np.ndarray], str]:

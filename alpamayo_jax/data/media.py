@@ -81,7 +81,7 @@ def write_media(path: Path, clip: Clip) -> FrameIndex:
 def _encoded(camera: Camera, frame: int) -> bytes:
     read = camera.read
     if isinstance(read, VideoReader):
-        with read.open_file() as file:
+        with read.check().open_file() as file:
             return file.read()
     if hasattr(read, "encoded"):
         return read.encoded(frame)
@@ -113,7 +113,7 @@ class StoredFrames:
         if not self.is_video:
             return StoredImages(clip_id, camera, self.path, tuple(self.records), width, height)
         source = StoredVideo(clip_id, self.path, int(self.records[0]))
-        return VideoReader(clip_id, camera, source, (width, height))
+        return VideoReader(clip_id, camera, source, (width, height), len(self.times))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,12 @@ class VideoReader:
     """
 
     def __init__(
-        self, clip_id: str, camera: str, open_file: Callable[[], BinaryIO], size: tuple[int, int]
+        self,
+        clip_id: str,
+        camera: str,
+        open_file: Callable[[], BinaryIO],
+        size: tuple[int, int],
+        count: int,
     ):
         """Opens nothing yet.
 
@@ -42,25 +47,21 @@ class VideoReader:
           clip_id, camera: for messages.
           open_file: opens the file for reading, at its start; can be sent to other processes.
           size: width and height that every frame must have.
+          count: frames that the video must have; checked whenever it is opened.
         """
         self.where = f"clip {clip_id!r}: camera {camera!r}"
         self.open_file = open_file
         self.size = size
+        self.count = count
 
-    def count(self) -> int:
-        """How many frames the video has; raises `InputError` where it is unreadable."""
-        with _OPEN.use(self) as video:
-            return len(video.pts)
+    def check(self) -> "VideoReader":
+        """Opens the video; returns self.
 
-    def check_count(self, expected: int) -> "VideoReader":
-        """Raises `InputError` unless the video has so many frames; returns self."""
-        found = self.count()
-        if found != expected:
-            raise InputError(
-                f"{self.where}: the video has {found} frames, but there are {expected} times; "
-                f"one time per frame is needed"
-            )
-        return self
+        Raises:
+          InputError: it is unreadable or has another number of frames.
+        """
+        with _OPEN.use(self):
+            return self
 
     def __call__(self, frame: int) -> np.ndarray:
         """Decodes one frame.
@@ -157,6 +158,11 @@ class _OpenVideos:
         if found is None:
             # Opened outside of the lock: reading a file must not hold up other cameras.
             video = _Video(reader.where, reader.open_file)
+            if len(video.pts) != reader.count:
+                raise InputError(
+                    f"{reader.where}: the video has {len(video.pts)} frames, but there are "
+                    f"{reader.count} times; one time per frame is needed"
+                )
             with self._lock:
                 found = self._videos.setdefault(id(reader), (reader, video))
                 while len(self._videos) > _MAX_OPEN:

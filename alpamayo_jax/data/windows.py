@@ -76,6 +76,30 @@ def window_times(
     return times.tolist()
 
 
+def keyframe_times(
+    clip: Clip,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    need_images: bool | None = None,
+    num_frames: int = 4,
+    cameras: Sequence[int] | None = None,
+) -> list[float]:
+    """The times of the clip's reasoning at which a window fits; arguments as in `window_times`.
+
+    At these the trace explains what comes next; later it also holds, but says less. A trace too
+    near to an end of the clip, or without frames, has none.
+    """
+    first = clip.ego.t[0] if start_s is None else max(clip.ego.t[0], start_s)
+    last = clip.ego.t[-1] if end_s is None else min(clip.ego.t[-1], end_s)
+    times = np.array([label.t for label in clip.reasoning if label.text], np.float64)
+    fits = (times - PAST_S >= first - GRID_TOLERANCE) & (times + FUTURE_S <= last + GRID_TOLERANCE)
+    times = times[fits]
+    for camera in () if need_images is False else _chosen(clip, cameras):
+        _, error = _nearest_frames(camera, times, num_frames)
+        times = times[(error <= FRAME_TOLERANCE_S).all(-1)]
+    return times.tolist()
+
+
 def observe(
     clip: Clip, t0: float, num_frames: int = 4, cameras: Sequence[int] | None = None
 ) -> Observation:
