@@ -63,6 +63,14 @@ def label_clip(clip: Clip) -> tuple[list[CocLabel], list[Rejected]]:
     return _Labeller(clip).run()
 
 
+def keyframes_of(clip: Clip) -> list[float]:
+    """Keyframes of a clip for somebody else to label, in order, at least a second apart.
+
+    They come from the ego's motion, and from the lanes where the clip has a map; seconds.
+    """
+    return _Labeller(clip).keyframes()
+
+
 class _Labeller:
     def __init__(self, clip: Clip):
         self.clip = clip
@@ -99,6 +107,19 @@ class _Labeller:
             if label is not None:
                 labels.append(label)
         return labels, sorted(self.rejected, key=lambda entry: entry.t)
+
+    def keyframes(self) -> list[float]:
+        motion, roads, track = self.motion, self.roads, self.track
+        moments = keyframes.speed_moments(motion) + keyframes.turn_moments(motion)
+        moments += lane_moves.lane_changes(motion, roads, track)
+        moments += lane_moves.nudges(motion, roads, track)
+        chosen: list[float] = []
+        for moment in sorted(moments, key=lambda m: (m.t, m.change)):
+            t = max(moment.t, self.first)
+            seen = moment.t >= self.first or moment.end - self.first >= _LATE_S
+            if seen and t <= self.last and all(abs(t - other) >= _APART_S for other in chosen):
+                chosen.append(round(t, 3))
+        return chosen
 
     def _explain(self, moments: list[Moment], quietly: bool = False) -> list[_Draft]:
         """Drafts of the moments that have a cause; the others are rejected, unless `quietly`."""
