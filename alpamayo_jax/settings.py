@@ -26,6 +26,8 @@ class DataSettings:
       test_stride_s: between windows that are held out.
       num_frames: per camera, 0.1 s apart, the last at t0.
       max_length: tokens of a conversation; shorter ones are padded to it on the left.
+      pack_lengths: rows of like length share a batch, padded to the first of these that holds them
+        (rising; the last is the longest conversation); empty: every row is padded to `max_length`.
       mirror: also train on every window seen in a mirror.
       components: what the assistant is taught to say, some of "cot", "meta_action", "traj_future";
         empty: reasoning, the meta-action where there is one, the future.
@@ -44,6 +46,7 @@ class DataSettings:
     test_stride_s: float = 0.5
     num_frames: int = 4
     max_length: int = 3200
+    pack_lengths: tuple[int, ...] = ()
     mirror: bool = False
     components: tuple[str, ...] = ()
     num_workers: int = 0

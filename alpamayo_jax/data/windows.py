@@ -133,6 +133,32 @@ def observe(
     ).validate(NUM_HISTORY)
 
 
+def outline(
+    clip: Clip, t0: float, num_frames: int = 4, cameras: Sequence[int] | None = None
+) -> tuple[Observation, Target]:
+    """`observe` and `target` with their sizes and texts, but without poses and images.
+
+    Nothing is decoded and hardly any memory used: it serves to count tokens.
+    """
+    history, future = np.zeros((NUM_HISTORY, 3)), np.zeros((NUM_FUTURE, 3))
+    frames = tuple(
+        CameraFrames(
+            camera_index=camera.index,
+            images=np.broadcast_to(np.uint8(0), (num_frames, camera.height, camera.width, 3)),
+            times=np.zeros(num_frames),
+        )
+        for camera in _chosen(clip, cameras)
+    )
+    rot, turns = np.tile(np.eye(3), (NUM_HISTORY, 1, 1)), np.tile(np.eye(3), (NUM_FUTURE, 1, 1))
+    seen = Observation(frames, history, rot, clip_id=clip.clip_id, t0=float(t0))
+    return seen, Target(future, turns, reasoning=_reasoning(clip, t0))
+
+
+def _reasoning(clip: Clip, t0: float) -> str:
+    begun = [label.text for label in clip.reasoning if label.t <= t0 + GRID_TOLERANCE]
+    return begun[-1] if begun else ""
+
+
 def target(clip: Clip, t0: float) -> Target:
     """What the recorded driver did after t0, and why.
 
@@ -147,9 +173,8 @@ def target(clip: Clip, t0: float) -> Target:
     """
     times = t0 + GRID_DT * np.arange(1, NUM_FUTURE + 1)
     xyz, rot = _local_poses(clip, t0, times, "future")
-    begun = [label.text for label in clip.reasoning if label.t <= t0 + GRID_TOLERANCE]
     return Target(
-        ego_future_xyz=xyz, ego_future_rot=rot, reasoning=begun[-1] if begun else ""
+        ego_future_xyz=xyz, ego_future_rot=rot, reasoning=_reasoning(clip, t0)
     ).validate(NUM_FUTURE, f"target of clip {clip.clip_id!r} at t0={t0:.3f} s")
 
 

@@ -71,7 +71,7 @@ class Processor:
         observations: Sequence[Observation],
         targets: Sequence[Target],
         pad_to: int | str | None = None,
-        mode: str = "drive",
+        mode: str | None = None,
         components: Sequence[str] | None = None,
     ) -> TrainBatch:
         """Whole conversations to train on.
@@ -80,7 +80,8 @@ class Processor:
           observations: as in `inputs`.
           targets: one per observation.
           pad_to: as in `inputs`.
-          mode: "drive", or "answer" to train the targets' answers.
+          mode: "drive", or "answer" to train the targets' answers; None: rows with a question are
+            answered, the others drive.
           components: what the assistant says in mode "drive"; by default reasoning (even if empty),
             the meta-action of targets that have one, and the future. The request names the same.
 
@@ -104,6 +105,27 @@ class Processor:
             ego_future_rot=np.stack([t.ego_future_rot for t in targets]).astype(np.float32),
         )
 
+    def row_length(
+        self,
+        observation: Observation,
+        target: Target,
+        components: Sequence[str] | None = None,
+    ) -> int:
+        """Tokens of a row of `train_batch`; only the sizes of images matter, not their content.
+
+        Raises:
+          InputError, ConfigError: as in `train_batch`.
+        """
+        vision, config = self.config.vision, self.config
+        factor = vision.patch_size * vision.spatial_merge_size
+        limits = config.prompt.min_pixels, config.prompt.max_pixels
+        tokens = 0
+        for camera in observation.cameras:
+            height, width = images.smart_resize(*camera.images.shape[1:3], factor, *limits)
+            tokens += len(camera.images) * (height // factor * (width // factor) - 1)
+        text = self._conversation(observation, target, None, components)
+        return len(self.tokenizer.encode(text)) + tokens
+
     def without_navigation(self, observation: Observation) -> Observation:
         """The observation whose prompt has no route, for the unconditional branch of guidance."""
         return dataclasses.replace(observation, navigation=None)
@@ -121,9 +143,10 @@ class Processor:
         self,
         observation: Observation,
         target: Target,
-        mode: str,
+        mode: str | None,
         components: Sequence[str] | None,
     ) -> str:
+        mode = mode or ("drive" if observation.question is None else "answer")
         self._check(observation, mode)
         cameras = _camera_counts(observation)
         if mode == "answer":
