@@ -8,7 +8,8 @@ from PIL import Image
 
 from alpamayo_jax.clip import GRID_TOLERANCE, Clip
 from alpamayo_jax.types import InputError
-from alpamayo_jax.viz.birdseye import birdseye_picture
+from alpamayo_jax.viz import style
+from alpamayo_jax.viz.birdseye import MOST_HANDLES, draw_birdseye
 from alpamayo_jax.viz.drive import front_camera
 from alpamayo_jax.viz.scene import local_track, scene_at
 
@@ -90,9 +91,7 @@ def view_pictures(
     return pictures
 
 
-def view_from_above(
-    clip: Clip, t: float, size: int = 560, future_s: float = 0.0, title: str = ""
-) -> bytes:
+def view_from_above(clip: Clip, t: float, size: int = 560, future_s: float = 0.0) -> bytes:
     """One view from above as PNG, with the last 2 s of the ego and, if asked for, what follows.
 
     Args:
@@ -100,16 +99,20 @@ def view_from_above(
       t: seconds on the clip's clock, on the ego's track.
       size: pixels of both sides.
       future_s: seconds of the recorded future to draw; 0: none.
-      title: one line.
     """
     history = local_track(clip, t, t - 2.0, t)
     future = local_track(clip, t, t, t + future_s)[1:] if future_s else None
     if future is not None and not len(future):
         future = None
+    page, per_row = style.Page(size, size), max(1, size // 180)
+    legend = style.LEGEND_ROW * -(-MOST_HANDLES // per_row)
+    axes = page.axes(78, 12, size - 90, size - 76 - legend)
     nothing = np.zeros((0, 1, 3))
-    return birdseye_picture(
-        None, nothing, history, future, scene_at(clip, t), title, size, size, _AHEAD_M
-    )
+    handles = draw_birdseye(axes, nothing, history, future, scene_at(clip, t), _AHEAD_M)
+    axes.set_xlabel("metres to the left (+) and right")
+    axes.set_ylabel("metres ahead")
+    page.legend(14, size - legend, handles, per_row)
+    return page.png()
 
 
 def pictures_of(

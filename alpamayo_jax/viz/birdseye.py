@@ -76,7 +76,6 @@ def birdseye_picture(
     title: str = "",
     width: int = 900,
     height: int = 900,
-    ahead: float = 24.0,
 ) -> bytes:
     """`draw_birdseye` as a picture of its own: the PNG, also written where `path` is given."""
     per_row = max(1, (width - 48) // 190)
@@ -85,7 +84,7 @@ def birdseye_picture(
     rows = -(-(MOST_HANDLES + count) // per_row)
     foot = 64 + style.LEGEND_ROW * rows
     axes = page.axes(86, 60, width - 110, height - 60 - foot)
-    handles = draw_birdseye(axes, samples_xyz, history_xyz, future_xyz, scene, ahead)
+    handles = draw_birdseye(axes, samples_xyz, history_xyz, future_xyz, scene)
     page.heading(24, title, 16.0)
     page.legend(24, height - style.LEGEND_ROW * rows, handles, per_row)
     return page.png(path)
