@@ -25,6 +25,7 @@ from alpamayo_jax.data.sources import (
 )
 from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new_policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.labelling.source import WithLabels
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.presets import preset
 from alpamayo_jax.tokens.prompt import request_sentence
@@ -131,6 +132,8 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
     else:
         total = data.num_clips + data.num_test_clips
         source = make_source(data.source, num_clips=total, seed=config.seed)
+    if data.get("labels"):
+        source = WithLabels(source, data.labels)
     strides = dict(train_stride_s=data.train_stride_s, test_stride_s=data.test_stride_s)
     if data.source == "clips":
         split = split_by_time(
@@ -142,7 +145,8 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
         )
     else:
         split = split_by_clip(source, data.num_test_clips, num_frames=data.num_frames, **strides)
-    training = _spread(split.train, data.max_train_windows)
+    labelled = source.labelled(split.train) if data.get("labels") else split.train
+    training = _spread(labelled, data.max_train_windows)
     if not data.mirror:
         return Data(source, split, source, training)
     mirrored = tuple((number + len(source), t0) for number, t0 in training)

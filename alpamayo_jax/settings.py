@@ -28,6 +28,8 @@ class DataSettings:
       max_length: tokens of a conversation; shorter ones are padded to it on the left.
       pack_lengths: rows of like length share a batch, padded to the first of these that holds them
         (rising; the last is the longest conversation); empty: every row is padded to `max_length`.
+      labels: file of Chain-of-Causation labels, or its folder: they are the reasoning, in place of
+        any that the clips came with, and only windows that have one train; "": none.
       mirror: also train on every window seen in a mirror.
       components: what the assistant is taught to say, some of "cot", "meta_action", "traj_future";
         empty: reasoning, the meta-action where there is one, the future.
@@ -47,6 +49,7 @@ class DataSettings:
     num_frames: int = 4
     max_length: int = 3200
     pack_lengths: tuple[int, ...] = ()
+    labels: str = ""
     mirror: bool = False
     components: tuple[str, ...] = ()
     num_workers: int = 0

@@ -125,8 +125,11 @@ def _unshown_object(component: Component, scene: Scene) -> str:
         return f"track {component.track} does not slow down"
     if pose == "in_path" and scene.clearance[i] > CORRIDOR + 0.3:
         return f"track {component.track} is {scene.clearance[i]:.1f} m beside the path"
-    if pose in ("left", "right") and (scene.d[i] > 0) != (pose == "left"):
+    sides = {"left" if beside > 0 else "right" for beside in (scene.d[i], scene.left[i])}
+    if pose in ("left", "right") and pose not in sides:
         return f"track {component.track} is on the other side"
+    if pose == "oncoming" and scene.facing[i] < np.deg2rad(90.0):
+        return f"track {component.track} goes the ego's way"
     if pose == "crosswalk" and not scene.in_crosswalk(i):
         return f"track {component.track} is on no crosswalk"
     return ""

@@ -114,6 +114,7 @@ def label_picture(clip: Clip, label: CocLabel, path: pathlib.Path | None = None)
         _marks(seen, t0, label.components),
         (own.t[around] - t0, own.speed[around]),
         title=f"{label.clip} at {t0:.1f} s",
+        words=(label.trace, *_caption(label)),
     )
 
 
@@ -200,21 +201,22 @@ def label_page(
     )
     for one in shown:
         label = one.label
-        report.text(label.trace)
-        report.picture(label_picture(source.clip(one.clip), label), _caption(label))
+        picture = label_picture(source.clip(one.clip), label)
+        report.picture(picture, f"{label.clip} at {label.keyframe_s:.1f} s: {label.trace}")
         report.table(fact_rows(label))
         for failure in one.failures:
             report.text(f"Fails {failure.rule}: {failure.message}")
     return report
 
 
-def _caption(label: CocLabel) -> str:
-    parts = [
-        f"{decision} ({detail})" if detail else str(decision)
-        for decision, detail in (
-            (label.longitudinal, label.longitudinal_detail), (label.lateral, label.lateral_detail),
-        )
-        if decision is not None
-    ]  # fmt: skip
-    words = " and ".join(parts).replace("_", " ")
-    return f"{label.scenario.replace('_', ' ')}: {words}; by {label.author}, {label.status}"
+def _caption(label: CocLabel) -> list[str]:
+    """Class, decisions and author in words."""
+    lines = [f"Class: {label.scenario.replace('_', ' ')}"]
+    for channel, decision, detail in (
+        ("Longitudinal", label.longitudinal, label.longitudinal_detail),
+        ("Lateral", label.lateral, label.lateral_detail),
+    ):
+        if decision is not None:
+            words = f"{decision}, {detail}" if detail else str(decision)
+            lines.append(f"{channel}: {words.replace('_', ' ')}")
+    return [*lines, f"By {label.author}, {label.status}"]

@@ -14,6 +14,8 @@ from alpamayo_jax.viz.scene import Scene
 MARK: style.Color = (0.85, 0.10, 0.10)
 _WIDTH, _HEIGHT = 1100, 700
 _MARGIN, _TOP, _PLOT = 24, 60, 380  # pixels; the plot of speed is this wide
+_PLOT_HEIGHT = 220
+_FONT, _LINE, _BOLD = 13.0, 25, 0.85  # bold letters are wider than those that lines are cut by
 _TICKS = (62, 56)
 _AHEAD = 30.0  # metres shown ahead at least
 
@@ -36,6 +38,7 @@ def keyframe_picture(
     marks: Sequence[Mark],
     speed: tuple[np.ndarray, np.ndarray],
     title: str = "",
+    words: Sequence[str] = (),
 ) -> bytes:
     """The view from above at the keyframe, and beside it the ego's speed before and after.
 
@@ -47,6 +50,7 @@ def keyframe_picture(
       marks: what a label rests on.
       speed: (seconds from the keyframe [N], m/s [N]).
       title: one line.
+      words: paragraphs beside the view; the first is bold.
 
     Returns:
       The PNG, 1100 pixels wide.
@@ -57,7 +61,7 @@ def keyframe_picture(
     page = style.Page(_WIDTH, _HEIGHT)
     page.heading(_MARGIN, title, 16.0)
     wide = _WIDTH - _PLOT - 3 * _MARGIN - 2 * _TICKS[0]
-    foot = style.LEGEND_ROW * 3
+    foot = style.LEGEND_ROW * 2
     axes = page.axes(
         _MARGIN + _TICKS[0], _TOP, wide, _HEIGHT - _TOP - _TICKS[1] - foot - _MARGIN
     )
@@ -76,6 +80,13 @@ def keyframe_picture(
         )  # fmt: skip
     page.legend(_MARGIN, _HEIGHT - foot - _MARGIN // 2, handles, per_row=5)
     _draw_speed(page, speed)
+    top = _TOP + _PLOT_HEIGHT + _TICKS[1] + 2 * _MARGIN
+    for i, paragraph in enumerate(words):
+        limit = _PLOT * (_BOLD if i == 0 else 1.0)
+        for line in text.wrap(text.printable(paragraph), limit, _FONT, style.DPI):
+            page.text(_WIDTH - _PLOT - _MARGIN, top, line, _FONT, bold=i == 0)
+            top += _LINE
+        top += _LINE // 2
     return page.png(path)
 
 
@@ -93,7 +104,7 @@ def _draw_mark(axes: Any, mark: Mark) -> None:
 def _draw_speed(page: style.Page, speed: tuple[np.ndarray, np.ndarray]) -> None:
     seconds = style.checked("speed seconds", speed[0], (None,))
     values = style.checked("speed", speed[1], (None,))
-    axes = page.axes(_WIDTH - _PLOT - _MARGIN, _TOP, _PLOT, 260)
+    axes = page.axes(_WIDTH - _PLOT - _MARGIN, _TOP, _PLOT, _PLOT_HEIGHT)
     before = seconds <= 1e-6
     axes.plot(seconds[before], values[before], color=style.HISTORY, linewidth=2.5)
     after = seconds >= -1e-6

@@ -73,7 +73,7 @@ def crossing(scene: Scene) -> Cause | None:
     least = np.where(agents.vulnerable, 0.35, 1.0)
     other_way = (scene.apart > np.deg2rad(35.0)) | agents.vulnerable
     toward = (scene.d * scene.across < 0) | (scene.clearance < CORRIDOR)
-    oncoming = scene.apart > _ONCOMING
+    oncoming = scene.facing > _ONCOMING
     moves = np.where(oncoming & ~agents.vulnerable, agents.speed > 1.0, np.abs(scene.across) > least)
     known = agents.age > 0.3
     ours = np.isfinite(scene.conflict_in) & moves & toward & other_way & known & (scene.gap > -1.0)
@@ -91,7 +91,8 @@ def crossing(scene: Scene) -> Cause | None:
         clause = f"the oncoming {agents.noun[i]} is about to cross the path"
         noun = f"the oncoming {agents.noun[i]}"
     else:
-        clause = f"{noun} is crossing"
+        soon = scene.conflict_in[i] > 1.0
+        clause = f"{noun} is {'about to cross the path' if soon else 'crossing'}"
     return Cause(
         _object(
             scene, i, pose, "crossing",
@@ -265,13 +266,17 @@ def passed(scene: Scene, before: Scene) -> Cause | None:
     i = int(here[0])
     if scene.clearance[i] < CORRIDOR or crossing(scene) is not None:
         return None
-    side = _side(scene.d[i])
-    noun = f"the crossing {scene.agents.noun[i]}"
+    side = _side(scene.left[i])
+    oncoming = earlier.component.attributes["pose"] == "oncoming"
+    noun = f"the {'oncoming' if oncoming else 'crossing'} {scene.agents.noun[i]}"
     return Cause(
-        _object(scene, i, side, "passed", gap_m=scene.gap[i], in_path_at_s=before.t),
+        _object(
+            scene, i, "oncoming" if oncoming else side, "passed",
+            gap_m=scene.gap[i], crossed_at_s=before.t,
+        ),
         noun,
-        f"{noun} has left the path",
-    )
+        f"{noun} has {'passed' if oncoming else 'left the path'}",
+    )  # fmt: skip
 
 
 def free_lane(scene: Scene, reach: float = 25.0) -> Cause | None:
@@ -326,7 +331,7 @@ def _pose(scene: Scene, i: int) -> tuple[str, str]:
         return "crosswalk", "on the crosswalk"
     if scene.clearance[i] < CORRIDOR:
         return "in_path", "ahead"
-    if scene.apart[i] > _ONCOMING and not scene.agents.vulnerable[i]:
+    if scene.facing[i] > _ONCOMING and not scene.agents.vulnerable[i]:
         return "oncoming", ""
-    side = _side(scene.d[i])
+    side = _side(scene.left[i])
     return side, f"on the {side}"

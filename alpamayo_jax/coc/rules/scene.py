@@ -33,6 +33,8 @@ class Scene:
       clearance: [A] metres from the route to the near side of each; 0 where it lies on it.
       along, across: [A] m/s along the route and to its left.
       apart: [A] radians in [0, pi] between the box and the route.
+      facing: [A] radians in [0, pi] between the box and the ego.
+      left: [A] metres to the left of the ego, as the driver sees it; `d` is beside the route.
     """
 
     clip: Clip
@@ -48,6 +50,8 @@ class Scene:
     along: np.ndarray
     across: np.ndarray
     apart: np.ndarray
+    facing: np.ndarray
+    left: np.ndarray
 
     @property
     def speed(self) -> float:
@@ -144,6 +148,8 @@ def scene_at(clip: Clip, t: float, full: EgoMotion, roads: Roads) -> Scene:
     side = _half_extent(turned + np.pi / 2, size)
     unit = np.stack([np.cos(heading), np.sin(heading)], -1)
     velocity = agents.velocity
+    here = full.index(t)
+    delta, own = agents.xy - full.xy[here], full.heading[here]
     return Scene(
         clip=seen,
         t=t,
@@ -158,6 +164,8 @@ def scene_at(clip: Clip, t: float, full: EgoMotion, roads: Roads) -> Scene:
         along=(velocity * unit).sum(-1),
         across=velocity[:, 1] * unit[:, 0] - velocity[:, 0] * unit[:, 1],
         apart=np.abs(np.arctan2(np.sin(turned), np.cos(turned))),
+        facing=np.abs(np.arctan2(np.sin(agents.yaw - own), np.cos(agents.yaw - own))),
+        left=delta[:, 1] * np.cos(own) - delta[:, 0] * np.sin(own),
     )
 
 
