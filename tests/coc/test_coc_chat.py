@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from chat_server import completion, in_turn, serving
 
 from alpamayo_jax.coc.chat import ChatClient, ChatRefused, ChatUnavailable
 from alpamayo_jax.coc.chat_cache import AnswerCache
 from alpamayo_jax.coc.endpoint import ChatRequest, Endpoint, image_part, text_part
+from alpamayo_jax.testing.chat_server import completion, in_turn, serving
 
 
 def request(text="hello", **fields):

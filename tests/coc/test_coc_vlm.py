@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import pytest
-from chat_server import completion, serving
 from vlm_answers import DECIDED, SEEN, good, images_of, stage_of, text_of
 
 from alpamayo_jax.coc import vlm_prompt
@@ -17,6 +16,7 @@ from alpamayo_jax.coc.scenarios import ScenarioClass
 from alpamayo_jax.coc.schema import CocLabel
 from alpamayo_jax.coc.vlm import Moment, Quarantined, VlmLabeller, spent, write_quarantine
 from alpamayo_jax.sim.source import procedural_clip
+from alpamayo_jax.testing.chat_server import completion, serving
 
 
 @pytest.fixture(scope="module")

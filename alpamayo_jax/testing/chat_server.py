@@ -1,26 +1,31 @@
-"""A chat endpoint on this machine that says what a test wants."""
+"""A chat endpoint on this machine that says what it is told to, for tests and notebooks."""
 
 import contextlib
 import http.server
 import json
 import threading
 import time
+from typing import Any, Callable, Iterator, Mapping
 
 
 class FakeEndpoint:
     """Requests that came in, and what is said to each.
 
-    `reply` is called with the parsed body of each request and returns a text (a completion), a dict
-    (the whole response), bytes (sent as they are), or (status, headers, bytes). An exception that it
-    raises closes the connection without an answer.
+    `reply` is called with the parsed body of each request (and its path) and returns a text (a
+    completion), a dict (the whole response), bytes (sent as they are), or (status, headers, bytes).
+    An exception that it raises closes the connection without an answer.
     """
 
-    def __init__(self, reply):
+    def __init__(self, reply: Callable[[dict[str, Any]], Any]):
+        """Has heard nothing yet."""
         self.reply = reply
         self.bodies, self.headers, self.most_at_once = [], [], 0
         self._now, self._guard = 0, threading.Lock()
 
-    def answer(self, body, headers):
+    def answer(
+        self, body: dict[str, Any], headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any], bytes]:
+        """(status, headers, body) of the response to one request."""
         with self._guard:
             self.bodies.append(body)
             self.headers.append(headers)
@@ -40,7 +45,12 @@ class FakeEndpoint:
         return 200, {}, said
 
 
-def completion(text, finish_reason="stop", prompt_tokens=100, completion_tokens=20):
+def completion(
+    text: str | None,
+    finish_reason: str = "stop",
+    prompt_tokens: int = 100,
+    completion_tokens: int = 20,
+) -> dict[str, Any]:
     """A response with one answer."""
     message = {"role": "assistant", "content": text}
     return {
@@ -51,8 +61,8 @@ def completion(text, finish_reason="stop", prompt_tokens=100, completion_tokens=
 
 
 @contextlib.contextmanager
-def serving(reply):
-    """Yields (base url, FakeEndpoint)."""
+def serving(reply: Callable[[dict[str, Any]], Any]) -> Iterator[tuple[str, FakeEndpoint]]:
+    """Yields (base url, FakeEndpoint); the endpoint listens on loopback until the block ends."""
     endpoint = FakeEndpoint(reply)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -86,8 +96,11 @@ def serving(reply):
         server.server_close()
 
 
-def in_turn(*replies):
-    """A reply that says each of `replies` once, the last one ever after."""
+def in_turn(*replies: Any) -> Callable[[dict[str, Any]], Any]:
+    """A reply that says each of `replies` once, the last one ever after.
+
+    An exception is raised; a number of seconds is waited for before an answer.
+    """
     left = list(replies)
 
     def reply(body):
