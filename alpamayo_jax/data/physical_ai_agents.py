@@ -8,6 +8,7 @@ from alpamayo_jax.data.tables import Table
 from alpamayo_jax.types import InputError
 
 _US = 1e-6
+_SLACK_S = 1e-6
 MAX_GAP_S = 0.5  # between two boxes of a track; beyond it the track is not known
 
 
@@ -49,9 +50,10 @@ def world_agents(
         mine = mine[np.argsort(time[mine], kind="stable")]
         own, first = np.unique(time[mine], return_index=True)
         mine = mine[first]
-        after = np.clip(np.searchsorted(own, ego.t), 0, len(own) - 1)
-        before = np.maximum(after - (own[after] > ego.t), 0)
-        seen = (ego.t >= own[0]) & (ego.t <= own[-1])
+        # Rounding of tenths must not put a time behind the box that was seen at it.
+        after = np.clip(np.searchsorted(own, ego.t - _SLACK_S), 0, len(own) - 1)
+        before = np.maximum(after - (own[after] > ego.t + _SLACK_S), 0)
+        seen = (ego.t >= own[0] - _SLACK_S) & (ego.t <= own[-1] + _SLACK_S)
         grid = ego.t[seen & (own[after] - own[before] <= MAX_GAP_S)]
         if not len(grid):
             continue

@@ -19,8 +19,9 @@ def own_flags(name):
     for node in ast.walk(syntax(name)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
-        if node.func.attr.startswith("DEFINE_"):
-            flag, _, text = (argument.value for argument in node.args[:3])
+        if node.func.attr.startswith("DEFINE_") and node.func.attr != "DEFINE_alias":
+            place = 3 if node.func.attr.startswith("DEFINE_enum") else 2  # after the values
+            flag, text = node.args[0].value, node.args[place].value
             yield flag, text, any(keyword.arg == "required" for keyword in node.keywords)
 
 
