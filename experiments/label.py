@@ -14,7 +14,8 @@ Writes:
     LABELS/rejected.jsonl  keyframes that got no label: clip, keyframe_s, rule, reason
     LABELS/quarantine.jsonl  vlm: answers that could not be used, whole
     LABELS/summary.json    labels, per_decision, per_class, rejected (by rule), left_out_by_balance,
-                           clips, failed (name and reason of each), labeller, seconds
+                           clips, failed (name and reason of each), labeller, seconds; vlm:
+                           prompt_tokens, completion_tokens, dollars (with --prices)
 """
 
 from absl import flags

@@ -6,7 +6,8 @@ moment goes on from there and ends with the same labels. When all clips are done
     WORKDIR/labels.jsonl      the labels, in the order of the store (`coc.schema`)
     WORKDIR/rejected.jsonl    keyframes without a label: clip, keyframe_s, rule, reason
     WORKDIR/quarantine.jsonl  vlm: malformed answers, whole
-    WORKDIR/summary.json      labels, per_decision, per_class, rejected (by rule), clips, failed, ...
+    WORKDIR/summary.json      labels, per_decision, per_class, rejected (by rule), clips, failed, ...;
+                              vlm: prompt_tokens, completion_tokens, dollars of all answers
 """
 
 import collections
@@ -25,6 +26,7 @@ from alpamayo_jax.clip import Clip
 from alpamayo_jax.coc.annotated import Annotations
 from alpamayo_jax.coc.balance import balance, per_class, per_decision
 from alpamayo_jax.coc.checks import check_label
+from alpamayo_jax.coc.endpoint import Endpoint, cost
 from alpamayo_jax.coc.rules.labeller import keyframes_of, label_clip
 from alpamayo_jax.coc.schema import CocLabel
 from alpamayo_jax.config import ConfigError
@@ -105,7 +107,7 @@ def label_store(
 def label_part(job: Job, index: int) -> None:
     """Labels clip number `index` and keeps the result; what a worker does."""
     source = _open(job.store)
-    part: dict[str, Any] = {"labels": [], "rejected": [], "quarantined": [], "failed": []}
+    part: dict[str, Any] = {name: [] for name in _PART}
     try:
         clip = source.clip(index)
         annotations = Annotations(clip)
@@ -114,6 +116,10 @@ def label_part(job: Job, index: int) -> None:
     else:
         label, rejected, quarantined = _labeller(job)(clip)
         part["rejected"], part["quarantined"] = rejected, quarantined
+        provenances = [one.provenance for one in label] + [q["provenance"] for q in quarantined]
+        part["tokens"] = [
+            [p["prompt_tokens"], p["completion_tokens"]] for p in provenances if "requests" in p
+        ]
         for one in label:
             failures = check_label(one) + annotations.check(one, job.labeller == "rules")
             if failures:
@@ -126,6 +132,7 @@ def label_part(job: Job, index: int) -> None:
     files.write_bytes(job.part(index), text.encode())
 
 
+_PART = ("labels", "rejected", "quarantined", "failed", "tokens")
 _Labelled = tuple[list[CocLabel], list[dict[str, Any]], list[dict[str, Any]]]
 
 
@@ -200,7 +207,7 @@ def _claim(job: Job, clips: int) -> None:
 
 def _merge(job: Job, clips: int) -> dict[str, Any]:
     """Writes the three files from all parts; their counts."""
-    merged: dict[str, list[Any]] = {"labels": [], "rejected": [], "quarantined": [], "failed": []}
+    merged: dict[str, list[Any]] = {name: [] for name in _PART}
     for index in range(clips):
         for name, entries in json.loads(job.part(index).read_bytes()).items():
             merged[name] += entries
@@ -225,7 +232,15 @@ def _merge(job: Job, clips: int) -> dict[str, Any]:
         "clips": clips,
         "failed": merged["failed"],
         "labeller": job.labeller,
+        **(_spent(job, merged["tokens"]) if job.labeller == "vlm" else {}),
     }
+
+
+def _spent(job: Job, tokens: list[list[int]]) -> dict[str, Any]:
+    """What all answers cost, also those that an earlier start of the run paid for."""
+    prompt, completion = (sum(pair[i] for pair in tokens) for i in (0, 1))
+    dollars = cost(Endpoint(**dict(job.endpoint)), prompt, completion)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "dollars": dollars}
 
 
 def _write_lines(path: pathlib.Path, lines: list[str]) -> None:
