@@ -91,6 +91,16 @@ class KeptSource:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def inner(self) -> ClipSource:
+        """The source itself, which keeps nothing."""
+        return self._source
+
+    def clip_name(self, index: int) -> str:
+        """What clip number `index` is called."""
+        named = getattr(self._source, "clip_name", None)
+        return named(index) if named else self.clip(index).clip_id
+
     def clip(self, index: int) -> Clip:
         """Clip number `index`."""
         clip = self._clips.get(index)
