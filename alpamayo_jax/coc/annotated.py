@@ -123,7 +123,9 @@ def _unshown_object(component: Component, scene: Scene) -> str:
         return f"track {component.track} does not come into the path"
     if motion == "slowing" and speed > agents.speed_before[i] - 0.3:
         return f"track {component.track} does not slow down"
-    if pose == "in_path" and scene.clearance[i] > CORRIDOR + 0.3:
+    ahead = causes.lead_in_lane(scene)
+    leads = ahead is not None and ahead.component.track == component.track
+    if pose == "in_path" and scene.clearance[i] > CORRIDOR + 0.3 and not leads:
         return f"track {component.track} is {scene.clearance[i]:.1f} m beside the path"
     sides = {"left" if beside > 0 else "right" for beside in (scene.d[i], scene.left[i])}
     if pose in ("left", "right") and pose not in sides:

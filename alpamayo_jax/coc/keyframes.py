@@ -19,6 +19,7 @@ REACTION_S = 0.5
 _SLOWS = (Action.GENTLE_DECELERATE, Action.STRONG_DECELERATE)
 _SPEEDS_UP = (Action.GENTLE_ACCELERATE, Action.STRONG_ACCELERATE)
 _ONSET = 0.12  # m/s^2: where a change of speed begins
+_RISEN, _FIRST_PART = 0.45, 15  # of the largest change in the first ticks of a span
 _LONGEST_LEAD_IN = 15  # ticks by which an onset may be before its span
 _STANDS = 0.4  # m/s
 _AGAIN_S = 6.0  # seconds between keyframes while standing
@@ -164,14 +165,19 @@ def _moment(
 
 
 def _onset(motion: EgoMotion, begin: int, end: int, sign: int) -> int:
-    """The tick at which a change of speed begins, near the beginning of its span."""
-    changes = sign * motion.accel > _ONSET
-    if changes[begin]:
+    """The tick at which a change of speed begins, near the beginning of its span.
+
+    Smoothing spreads a step over a second; where it has risen by half is where the step was.
+    """
+    change = sign * motion.accel
+    peak = change[begin : min(end, begin + _FIRST_PART)].max()
+    begun = change > max(_ONSET, _RISEN * peak)
+    if begun[begin]:
         k = begin
-        while k > max(begin - _LONGEST_LEAD_IN, 0) and changes[k - 1]:
+        while k > max(begin - _LONGEST_LEAD_IN, 0) and begun[k - 1]:
             k -= 1
         return k
-    later = np.flatnonzero(changes[begin:end])
+    later = np.flatnonzero(begun[begin:end])
     return int(begin + later[0]) if len(later) else begin
 
 

@@ -9,12 +9,14 @@ import dataclasses
 import numpy as np
 
 from alpamayo_jax.coc.component import Component, Kind
+from alpamayo_jax.coc.lanes import places
 from alpamayo_jax.coc.rules.scene import CORRIDOR, EGO_FRONT, Scene
 
 _ALIGNED = np.deg2rad(50.0)
 _ONCOMING = np.deg2rad(120.0)
 _STOPPED = 0.5  # m/s
 _FAR = 60.0  # metres
+_IN_LANE = 1.5  # metres from the centre of a lane
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,28 @@ def lead(scene: Scene) -> Cause | None:
     ours = np.flatnonzero(flow & inside & ahead)
     if not len(ours):
         return None
-    i = int(ours[np.argmin(scene.gap[ours])])
+    return _lead_cause(scene, int(ours[np.argmin(scene.gap[ours])]))
+
+
+def lead_in_lane(scene: Scene) -> Cause | None:
+    """The nearest vehicle ahead in the lane that the ego is in, which the route may leave."""
+    own = places(scene.roads, scene.motion.xy[-1], float(scene.motion.heading[-1]), reach=3.0)
+    if not own:
+        return None
+    agents = scene.agents
+    near = agents.vehicle & (scene.gap > -1.0) & (scene.gap < _FAR) & (scene.s > EGO_FRONT)
+    ours = []
+    for i in np.flatnonzero(near):
+        there = places(scene.roads, agents.xy[i], float(agents.yaw[i]), reach=3.0)
+        if any(p.lane == own[0].lane and abs(p.offset) < _IN_LANE for p in there):
+            ours.append(i)
+    if not ours:
+        return None
+    return _lead_cause(scene, int(min(ours, key=lambda i: scene.gap[i])))
+
+
+def _lead_cause(scene: Scene, i: int) -> Cause:
+    agents = scene.agents
     speed, change = float(agents.speed[i]), float(agents.speed[i] - agents.speed_before[i])
     if speed < _STOPPED:
         motion, verb = "stopped", "is stopped"
@@ -149,11 +172,20 @@ def standing_person(scene: Scene) -> Cause | None:
     )
 
 
-def obstacle(scene: Scene, side: str, reach: float = 25.0) -> Cause | None:
-    """Something on `side` of the path, standing or slow, that the path passes closely."""
+def obstacle(
+    scene: Scene, side: str, shift: float = 0.0, reach: float = 25.0
+) -> Cause | None:
+    """Something on `side` of the path, standing or slow, that the ego would pass closely.
+
+    Args:
+      scene: the moment.
+      side: "left" or "right".
+      shift: metres by which the route moves aside; without it the ego would be so much closer.
+      reach: metres ahead that count.
+    """
     agents = scene.agents
     sign = 1.0 if side == "left" else -1.0
-    close = (scene.clearance < CORRIDOR + 1.2) & (scene.clearance > 0.3) & (sign * scene.d > 0)
+    close = (scene.clearance < CORRIDOR + 1.2 + shift) & (scene.clearance > 0.3) & (sign * scene.d > 0)
     slow = (agents.speed < _STOPPED) | (agents.vulnerable & (agents.speed < 3.0))
     ours = np.flatnonzero(close & slow & (scene.gap > -2.0) & (scene.gap < reach))
     if not len(ours):

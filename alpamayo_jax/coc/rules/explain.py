@@ -212,7 +212,7 @@ def person(scene: Scene) -> Reason | None:
 
 def lane_change(scene: Scene, moment: Moment) -> Reason | None:
     """Why the ego is about to change lane: a slower road user ahead, or something in its lane."""
-    ahead = causes.lead(scene)
+    ahead = causes.lead_in_lane(scene)
     if ahead is None or ahead.component.attributes["motion"] not in ("stopped", "slower", "slowing"):
         return None
     words = f"Change to the {moment.side} lane because {ahead.clause}"
@@ -224,7 +224,7 @@ def lane_change(scene: Scene, moment: Moment) -> Reason | None:
 def nudge(scene: Scene, moment: Moment, leaves: bool) -> Reason | None:
     """Why the ego is about to move aside; `leaves` says whether it crosses the edge of its lane."""
     away_from = "right" if moment.side == "left" else "left"
-    other = causes.obstacle(scene, away_from)
+    other = causes.obstacle(scene, away_from, shift=abs(moment.size))
     if other is None:
         return None
     decision = Lateral.OUT_OF_LANE_NUDGE if leaves else Lateral.IN_LANE_NUDGE
