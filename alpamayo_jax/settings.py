@@ -14,10 +14,14 @@ class DataSettings:
     """Clips, and which of their windows train and test.
 
     Attributes:
-      source: "procedural" (simulated drives) or "clips" (a folder of recorded ones).
-      root: clips: the folder.
+      source: "procedural" (simulated drives), "clips" (a folder of recorded ones), "store" (what
+        `experiments/ingest.py` wrote) or "physical_ai" (NVIDIA's data set in its own layout).
+      root: the folder of all but procedural.
+      mixture: what else trains, each "WEIGHT KIND PATH" with a KIND of `source` or "questions" (a
+        table in the form of LingoQA, for objective tokens only); `source` itself has weight 1.
       num_clips: procedural: how many drives train.
-      num_test_clips: procedural: how many more are held out.
+      num_test_clips: how many are held out: more of procedural, the last of a store or of
+        physical_ai.
       train_seconds: clips: windows that train lie in (first, last) on each clip's clock; None is
         an open end.
       test_seconds: clips: windows that are held out.
@@ -39,6 +43,7 @@ class DataSettings:
 
     source: str = "procedural"
     root: str = ""
+    mixture: tuple[str, ...] = ()
     num_clips: int = 32
     num_test_clips: int = 8
     train_seconds: tuple = (0.0, 50.0)
