@@ -1,8 +1,10 @@
 """Labels the drives of a store with the Chain of Causation: decisions, causes, and a trace.
 
-    python experiments/label.py --labeller=rules --store=STORE --workdir=LABELS
-    python experiments/label.py --labeller=vlm --store=STORE --workdir=LABELS \\
+    python experiments/label.py --labeller=rules --store=STORE --workdir=OUT
+    python experiments/label.py --labeller=vlm --store=STORE --workdir=OUT \\
         --endpoint=http://127.0.0.1:8000/v1 --model=NAME
+    python experiments/label.py --labeller=rules --store=STORE --workdir=OUT --engine=beam \\
+        --beam_options=--direct_num_workers=2,--direct_running_mode=multi_processing
 
 rules works from the annotated road users, the map and the events, and needs no model; vlm asks any
 OpenAI-compatible endpoint, with the key in the environment variable --key_env. The run can be
@@ -10,12 +12,13 @@ stopped at any moment and started again: no clip is labelled twice, and no answe
 
 Writes:
 
-    LABELS/labels.jsonl    a label per line; `alpamayo_jax/coc/schema.py` describes it
-    LABELS/rejected.jsonl  keyframes that got no label: clip, keyframe_s, rule, reason
-    LABELS/quarantine.jsonl  vlm: answers that could not be used, whole
-    LABELS/summary.json    labels, per_decision, per_class, rejected (by rule), left_out_by_balance,
-                           clips, failed (name and reason of each), labeller, seconds; vlm:
-                           prompt_tokens, completion_tokens, dollars (with --prices)
+    OUT/labels.jsonl      a label per line; `alpamayo_jax/coc/schema.py` describes it
+    OUT/rejected.jsonl    keyframes that got no label: clip, keyframe_s, rule, reason, and the label
+                          that failed a check where there was one
+    OUT/quarantine.jsonl  vlm: answers that could not be used, whole
+    OUT/summary.json      labels, per_decision, per_class, rejected (by rule), left_out_by_balance,
+                          clips, failed (name and reason of each), labeller, seconds; vlm:
+                          prompt_tokens, completion_tokens, dollars (with --prices)
 """
 
 from absl import flags
@@ -79,7 +82,8 @@ def main(argv) -> None:
         job, engine=_ENGINE.value, beam_options=tuple(_BEAM_OPTIONS.value)
     )
     for name in ("per_class", "per_decision", "rejected"):
-        rows = [{name: key, "labels": value} for key, value in summary[name].items() if value]
+        what = "keyframes" if name == "rejected" else "labels"
+        rows = [{name: key, what: value} for key, value in summary[name].items() if value]
         if rows:
             print(f"{text_table(rows)}\n")
     print(f"{summary['labels']} labels of {summary['clips']} clips: {workdir / 'labels.jsonl'}")

@@ -4,7 +4,8 @@ What is finished of a clip is one file in WORKDIR/parts, written whole; a run th
 moment goes on from there and ends with the same labels. When all clips are done the parts become:
 
     WORKDIR/labels.jsonl      the labels, in the order of the store (`coc.schema`)
-    WORKDIR/rejected.jsonl    keyframes without a label: clip, keyframe_s, rule, reason
+    WORKDIR/rejected.jsonl    keyframes without a label: clip, keyframe_s, rule, reason, and the
+                              label that failed a check where there was one
     WORKDIR/quarantine.jsonl  vlm: malformed answers, whole
     WORKDIR/summary.json      labels, per_decision, per_class, rejected (by rule), clips, failed, ...;
                               vlm: prompt_tokens, completion_tokens, dollars of all answers
@@ -123,9 +124,10 @@ def label_part(job: Job, index: int) -> None:
         for one in label:
             failures = check_label(one) + annotations.check(one, job.labeller == "rules")
             if failures:
-                part["rejected"] += [
-                    _rejected(one.clip, one.keyframe_s, failures[0].rule, failures[0].message)
-                ]
+                entry = _rejected(
+                    one.clip, one.keyframe_s, failures[0].rule, failures[0].message
+                )
+                part["rejected"].append(entry | {"label": one.to_json()})
             else:
                 part["labels"].append(one.to_json())
     text = json.dumps(part, sort_keys=True, allow_nan=False)
