@@ -30,7 +30,7 @@ class SpeedTest(parameterized.TestCase):
     def test_standing_is_looked_at_again_and_again(self):
         moments = keyframes.speed_moments(motion_of(np.zeros(161)))
         assert [m.change for m in moments] == [Change.STAND] * 3
-        np.testing.assert_allclose(np.diff([m.t for m in moments]), 6.0)
+        np.testing.assert_allclose(np.diff([m.t for m in moments]), 5.0)
 
     def test_steady_driving_has_no_moment(self):
         assert keyframes.speed_moments(motion_of(np.full(161, 9.0))) == []
