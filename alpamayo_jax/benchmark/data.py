@@ -70,8 +70,8 @@ def run(load: Load = Load(), *, rounds: int = 5) -> dict[str, Any]:
       rounds: batches that count, per number of workers.
 
     Returns:
-      phases: "clip/N_workers" -> `Times.row` of one clip, read from the store with the images of one
-      window, and `clips_per_second`; "batch/N_workers" -> `Times.row` of one batch and
+      phases: "clip/N_workers" -> `Times.row` of one clip, read from the store with the images of
+      one window, and `clips_per_second`; "batch/N_workers" -> `Times.row` of one batch and
       `windows_per_second`; "step/first_epoch" and "step/later_epochs" -> `Times.row` of one step
       with its wait, and `data_wait_fraction`, without workers and with what
       `configs/tokens_tiny.py` caches.

@@ -32,7 +32,7 @@ class Files:
 
     @contextlib.contextmanager
     def open(self, where: str, name: str) -> Iterator[BinaryIO]:
-        """The file, for reading; raises `InputError`, which starts with `where`, if it is absent."""
+        """The file, for reading; raises `InputError`, which starts with `where`, if absent."""
         path = self._path(name)
         if not path.is_file():
             raise InputError(f"{where}: {path} is missing; fetch it, or leave out what needs it")

@@ -62,7 +62,8 @@ def _write_files(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
         np.savez_compressed(folder / "agents.npz", **_columns(clip.agents))
     if clip.map_lines is not None:
         np.savez_compressed(folder / "map.npz", **_columns(clip.map_lines))
-    (folder / "meta.json").write_text(json.dumps(clip_meta.describe(clip), indent=1) + "\n", encoding="utf-8")
+    meta = json.dumps(clip_meta.describe(clip), indent=1)
+    (folder / "meta.json").write_text(meta + "\n", encoding="utf-8")
 
 
 def _write_frames(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:

@@ -95,13 +95,33 @@ def stage(job: Job, index: int) -> bool:
         failure = {"name": clip_name(source, index), "reason": str(error)}
         files.write_bytes(job.failure_path(index), json.dumps(failure).encode())
         return False
-    files.write_bytes(job.record_path(index), _pack(record))
+    files.write_bytes(job.record_path(index), pack(record))
     return True
 
 
 def staged_record(job: Job, index: int) -> dict[str, Any]:
     """The record that `stage` put aside."""
-    with np.load(job.record_path(index), allow_pickle=False) as archive:
+    return unpack(job.record_path(index).read_bytes())
+
+
+def pack(record: dict[str, Any]) -> bytes:
+    """A record as an npz file."""
+    flat = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}/{column}": array for column, array in value.items()}
+        else:
+            # NumPy's fixed-width texts lose zeros at their end.
+            is_text = isinstance(value, str)
+            flat[name] = np.frombuffer(value.encode(), np.uint8) if is_text else value
+    data = io.BytesIO()
+    np.savez(data, **flat)
+    return data.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """The record in the npz file that `pack` made."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         flat = {name: archive[name] for name in archive.files}
     record: dict[str, Any] = {}
     for name, value in flat.items():
@@ -111,20 +131,8 @@ def staged_record(job: Job, index: int) -> dict[str, Any]:
             texts = value.dtype.kind == "U"
             record.setdefault(table, {})[column] = value.astype(object) if texts else value
         else:
-            record[table] = value.item()
+            record[table] = value.item() if not value.ndim else value.tobytes().decode()
     return record
-
-
-def _pack(record: dict[str, Any]) -> bytes:
-    flat = {}
-    for name, value in record.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}/{column}": array for column, array in value.items()}
-        else:
-            flat[name] = np.asarray(value)
-    data = io.BytesIO()
-    np.savez(data, **flat)
-    return data.getvalue()
 
 
 def ingest(

@@ -44,8 +44,8 @@ def mirror_clip(clip: Clip) -> Clip:
     """The clip reflected in the plane y = 0 of the world, images and words included.
 
     A reflection turns y and the rotations about x and z around, and swaps the sides of the images,
-    of the side cameras, and "left" and "right" in the reasoning, in the kinds of map lines and in the
-    values of events.
+    of the side cameras, and "left" and "right" in the reasoning, in the kinds of map lines and in
+    the values of events.
     """
     ego = dataclasses.replace(
         clip.ego,

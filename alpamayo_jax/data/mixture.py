@@ -47,7 +47,7 @@ class Mixture:
     """
 
     def __init__(self, parts: Sequence[Part]):
-        """Raises `ConfigError` for no part, or one without windows or with a weight of 0 or less."""
+        """Raises `ConfigError` for no part, or one without windows or a weight above 0."""
         if not parts:
             raise ConfigError("a mixture needs at least one part")
         for part in parts:

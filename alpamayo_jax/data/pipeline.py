@@ -2,8 +2,8 @@
 
 The order is a function of the seed alone. Batches are cut from the endlessly repeated list of
 windows, reshuffled every epoch, before hosts and worker processes part the work, which changes
-nothing about them; packing by length sorts them within blocks of that order. The iterator's state (`get_state`, `set_state`) is how far it has come, not what
-it has read.
+nothing about them; packing by length sorts them within blocks of that order. The iterator's state
+(`get_state`, `set_state`) is how far it has come, not what it has read.
 """
 
 import dataclasses

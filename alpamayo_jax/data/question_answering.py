@@ -157,7 +157,8 @@ def _question(where: str, row: dict[str, Any], root: Path) -> Question:
     for name in _FIELDS:
         kind = list if name == "images" else str
         if not isinstance(row.get(name), kind) or not row[name]:
-            raise InputError(f"{where}: {name} must be a {kind.__name__}, got {row.get(name)!r:.60}")
+            found = f"{row.get(name)!r:.60}"
+            raise InputError(f"{where}: {name} must be a {kind.__name__}, got {found}")
     files = []
     for i, name in enumerate(row["images"]):
         path = (root / name).resolve() if isinstance(name, str) else root

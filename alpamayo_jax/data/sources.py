@@ -1,7 +1,8 @@
 """Where clips come from, and which of their windows train and which test.
 
 A source is anything with `name`, `__len__` and `clip(i)`: a folder of recorded clips, NVIDIA's
-Physical AI AV, the simulator's procedural clips, a store that one of them was ingested into. A window is (number of the clip in its source, t0).
+Physical AI AV, the simulator's procedural clips, a store that one of them was ingested into. A
+window is (number of the clip in its source, t0).
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from alpamayo_jax.clip import Clip
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.data.cache import BoundedCache, with_cached_frames
 from alpamayo_jax.data.clip_folder import find_clips, read_clip
-from alpamayo_jax.data.windows import window_times
+from alpamayo_jax.data.windows import keyframe_times, window_times
 from alpamayo_jax.types import InputError
 
 Window = tuple[int, float]
@@ -179,22 +180,27 @@ class Split:
 
 
 def list_windows(
-    source: ClipSource, clips: Iterable[int] | None = None, **selection: Any
+    source: ClipSource,
+    clips: Iterable[int] | None = None,
+    keyframes: bool = False,
+    **selection: Any,
 ) -> tuple[Window, ...]:
     """The windows of a source, clip by clip.
 
     Args:
       source: the clips.
       clips: numbers of the clips to use; None: all.
-      **selection: stride_s, start_s, end_s, need_images, num_frames, cameras of
+      keyframes: only those at which the clips' reasoning begins (`windows.keyframe_times`).
+      **selection: stride_s (not of keyframes), start_s, end_s, need_images, num_frames, cameras of
         `windows.window_times`.
 
     Raises:
       InputError: a clip is defective or too short, or no clip has a window.
     """
     numbers = list(range(len(source)) if clips is None else clips)
+    times = keyframe_times if keyframes else window_times
     found = tuple(
-        (number, t0) for number in numbers for t0 in window_times(source.clip(number), **selection)
+        (number, t0) for number in numbers for t0 in times(source.clip(number), **selection)
     )
     if not found:
         chosen = ", ".join(f"{key}={value}" for key, value in selection.items()) or "no conditions"

@@ -154,7 +154,7 @@ def _quiet():
 
 
 class StoreSource:
-    """The clips of a store (`sources.ClipSource`); a copy in another process opens its own files."""
+    """The clips of a store (`sources.ClipSource`); a copy elsewhere opens its own files."""
 
     def __init__(self, root: str | Path):
         """Opens the dataset; `open_store` checks first."""

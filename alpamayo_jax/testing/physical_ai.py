@@ -92,8 +92,13 @@ def write_parquet(path: Path | None, columns: dict[str, Any], levels: int = 0) -
     from pyarrow import parquet
 
     table = pa.table(columns)
-    mark = json.dumps({"index_columns": list(columns)[:levels], "columns": []})
-    table = table.replace_schema_metadata({b"pandas": mark.encode()})
+    described = [
+        {"name": name, "field_name": name, "pandas_type": "object", "numpy_type": "object",
+         "metadata": None}
+        for name in columns
+    ]  # fmt: skip
+    mark = {"index_columns": list(columns)[:levels], "column_indexes": [], "columns": described}
+    table = table.replace_schema_metadata({b"pandas": json.dumps(mark).encode()})
     file = io.BytesIO()
     parquet.write_table(table, file)
     if path is not None:
@@ -192,6 +197,7 @@ def _write_calibration(
     lens = {"width": [width] * n, "height": [height] * n, "cx": [79.5] * n, "cy": [15.5] * n}
     poly = (0.0, 90.0, 0.0, -2.0, 0.0)
     lens |= {f"fw_poly_{i}": [value] * n for i, value in enumerate(poly)}
+    lens |= {f"bw_poly_{i}": [0.0] * n for i in range(len(poly))}  # the inverse; not read here
     lens = names | {"camera_name": [r[1] for r in rows]} | lens
     write_parquet(root / chunk_file("camera_intrinsics", number), lens, 2)
     # A camera's z looks along ego x: x right is -y, y down is -z.

@@ -1,4 +1,4 @@
-"""Several sources as one: shares, order, names; batches of drives and questions, resumed exactly."""
+"""Several sources as one: shares, order, names; batches of drives and questions, resumed."""
 
 import collections
 

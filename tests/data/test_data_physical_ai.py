@@ -1,6 +1,7 @@
 """NVIDIA's Physical AI AV in its own layout: what is read, what is refused, what is streamed."""
 
 import contextlib
+import json
 import pickle
 import shutil
 import sys
@@ -169,7 +170,8 @@ class TestDefects:
         name = f"aaa-1.{FRONT}.timestamps.parquet"
         found = self._video(root, lambda m: m.update({name: small.write_parquet(None, table)}))
         assert set(found) == {"aaa-1"}
-        assert "clip 'aaa-1': camera 'camera_front_wide_120fov': the video has 270" in found["aaa-1"]
+        where = "clip 'aaa-1': camera 'camera_front_wide_120fov': the video has 270"
+        assert where in found["aaa-1"]
         assert "there are 200 times" in found["aaa-1"]
 
     def test_times_that_go_back(self, root):
@@ -269,7 +271,8 @@ class TestDefects:
             raise InputError(found["aaa-1"])
 
     def test_reasoning_as_text(self, root):
-        text = '[{"event_start_timestamp": 3000000, "cot": "b"}, {"event_start_timestamp": 2000000, "cot": "a"}]'  # noqa: E501
+        events = [(3_000_000, "b"), (2_000_000, "a")]
+        text = json.dumps([{"event_start_timestamp": t, "cot": cot} for t, cot in events])
         table = {"clip_id": ["aaa-1"], "events": [text]}
         small.write_parquet(root / physical_ai_layout.REASONING, table, 1)
         labels = PhysicalAISource(root).clip(1).reasoning

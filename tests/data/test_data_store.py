@@ -1,5 +1,6 @@
 """The store as a TFDS dataset: schema, reading, damage, and what must not be read."""
 
+import dataclasses
 import pickle
 import shutil
 import sys
@@ -143,9 +144,9 @@ def test_every_kind_of_clip_round_trips(tmp_path):
 
 def test_a_failed_media_file_leaves_nothing(tmp_path):
     clip = small_clip(1.0)
-    broken = clip.cameras[0].__class__(**vars(clip.cameras[0]) | {"read": _fails})
+    broken = dataclasses.replace(clip.cameras[0], read=_fails)
     with pytest.raises(InputError, match="no picture"):
-        media.write_media(tmp_path / "a" / "m", clip.__class__(**vars(clip) | {"cameras": (broken,)}))
+        media.write_media(tmp_path / "a" / "m", dataclasses.replace(clip, cameras=(broken,)))
     assert not list((tmp_path / "a").iterdir())
 
 
