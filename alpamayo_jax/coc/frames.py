@@ -2,16 +2,18 @@
 
 import dataclasses
 import io
+from typing import Sequence
 
 import numpy as np
 from PIL import Image
 
-from alpamayo_jax.clip import GRID_TOLERANCE, Clip
+from alpamayo_jax.clip import GRID_DT, GRID_TOLERANCE, Clip
 from alpamayo_jax.types import InputError
 from alpamayo_jax.viz import style
 from alpamayo_jax.viz.birdseye import MOST_HANDLES, draw_birdseye
 from alpamayo_jax.viz.drive import front_camera
-from alpamayo_jax.viz.scene import local_track, scene_at
+from alpamayo_jax.viz.keyframe import Mark, draw_mark
+from alpamayo_jax.viz.scene import local_track, scene_at, to_local
 
 MAX_WIDTH = 640  # pixels; a language model sees no more of a road
 _QUALITY = 85
@@ -91,7 +93,9 @@ def view_pictures(
     return pictures
 
 
-def view_from_above(clip: Clip, t: float, size: int = 560, future_s: float = 0.0) -> bytes:
+def view_from_above(
+    clip: Clip, t: float, size: int = 560, future_s: float = 0.0, tracks: Sequence[int] = ()
+) -> bytes:
     """One view from above as PNG, with the last 2 s of the ego and, if asked for, what follows.
 
     Args:
@@ -99,20 +103,42 @@ def view_from_above(clip: Clip, t: float, size: int = 560, future_s: float = 0.0
       t: seconds on the clip's clock, on the ego's track.
       size: pixels of both sides.
       future_s: seconds of the recorded future to draw; 0: none.
+      tracks: of road users to circle, where they are annotated at t.
     """
     history = local_track(clip, t, t - 2.0, t)
     future = local_track(clip, t, t, t + future_s)[1:] if future_s else None
     if future is not None and not len(future):
         future = None
-    page, per_row = style.Page(size, size), max(1, size // 180)
+    page, per_row = style.Page(size, size), max(1, size // 240)
     legend = style.LEGEND_ROW * -(-MOST_HANDLES // per_row)
     axes = page.axes(78, 12, size - 90, size - 76 - legend)
     nothing = np.zeros((0, 1, 3))
     handles = draw_birdseye(axes, nothing, history, future, scene_at(clip, t), _AHEAD_M)
+    low, high = sorted(axes.get_ylim()), sorted(axes.get_xlim())
+    for mark in _marks(clip, t, tracks):
+        if low[0] < mark.x < low[1] and high[0] < mark.y < high[1]:
+            draw_mark(axes, mark)
     axes.set_xlabel("metres to the left (+) and right")
     axes.set_ylabel("metres ahead")
     page.legend(14, size - legend, handles, per_row)
     return page.png()
+
+
+def _marks(clip: Clip, t: float, tracks: Sequence[int]) -> list[Mark]:
+    """Circles around road users at time t."""
+    if clip.agents is None or not len(clip.agents.t):
+        return []
+    agents, marks = clip.agents, []
+    for track in dict.fromkeys(tracks):
+        rows = np.flatnonzero(agents.track == track)
+        gap = np.abs(agents.t[rows] - t)
+        if not len(rows) or gap.min() > GRID_DT:
+            continue
+        row = rows[np.argmin(gap)]
+        x, y, _ = to_local(clip, t, agents.xyz[row])
+        radius = float(np.hypot(*agents.lwh[row, :2])) / 2 + 0.8
+        marks.append(Mark(x, y, radius, f"track {track}"))
+    return marks
 
 
 def pictures_of(

@@ -11,7 +11,7 @@ from alpamayo_jax.types import InputError
 
 HISTORY_S, FUTURE_S = 2.0, 6.0  # what people and models see of a keyframe: table 3 of the paper
 WHEELBASE_M = 2.85  # of a middle-sized car, to show curvature as an angle of the front wheels
-_SLOW = 1.0  # m/s below which the curvature of the path is mostly noise
+SLOW_MPS = 1.0  # up to which the curvature of the path is mostly noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def timeline(ego: EgoTrack, start_s: float | None = None, end_s: float | None = 
         )
     motion = ego_motion(EgoTrack(ego.t[chosen], ego.xyz[chosen], ego.quat_wxyz[chosen]))
     rate = smooth(motion.heading, derivative=1)
-    moving = np.abs(motion.speed) > _SLOW
+    moving = np.abs(motion.speed) > SLOW_MPS
     return Timeline(
         t=motion.t,
         speed=motion.speed,

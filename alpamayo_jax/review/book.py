@@ -1,8 +1,8 @@
 """Labels and what people made of them: who works on what next, and what comes out.
 
-Three passes, as the dataset of the paper was made (section 4): an annotator judges or writes a label,
-a second person checks every one, and a third audits a part of them that is larger for annotators
-whose labels the second person had to change.
+Three passes, as the dataset of the paper was made (section 4): an annotator judges or writes a
+label, a second person checks every one, and a third audits a part of them that is larger for
+annotators whose labels the second person had to change.
 """
 
 import collections
@@ -181,8 +181,8 @@ class Book:
     def to_audit(self) -> list[Key]:
         """Twice-checked labels that are drawn for an audit and not yet audited.
 
-        The share grows from `LEAST_AUDIT` to `MOST_AUDIT` with how many of the annotator's labels the
-        second person changed or rejected; which ones is drawn by a hash, so it never changes.
+        The share grows from `LEAST_AUDIT` to `MOST_AUDIT` with how many of the annotator's labels
+        the second person changed or rejected; which ones is drawn by a hash, and never changes.
         """
         share = {name: row["audit_share"] for name, row in self.annotators().items()}
         drawn = []

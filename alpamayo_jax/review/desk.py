@@ -72,7 +72,9 @@ class Desk:
                 known = _keep(
                     self._annotations, label.clip, _MOST_CLIPS, lambda: Annotations(clip)
                 )
-                found += known.check(label)
+                # What a person saw in the pictures need not be annotated.
+                claims = all(c.track is not None or c.fact for c in label.components)
+                found += known.check(label, evidence=claims)
         return [f"{failure.rule.replace('_', ' ')}: {failure.message}" for failure in found]
 
     def span(self, name: str, keyframe_s: float, with_future: bool) -> tuple[float, float]:
@@ -82,7 +84,13 @@ class Desk:
         return max(-HISTORY_S, float(t[0]) - keyframe_s), max(last, 0.0)
 
     def picture(
-        self, kind: str, name: str, keyframe_s: float, t: float, with_future: bool
+        self,
+        kind: str,
+        name: str,
+        keyframe_s: float,
+        t: float,
+        with_future: bool,
+        tracks: tuple[int, ...] = (),
     ) -> tuple[str, bytes]:
         """(MIME type, picture) of a moment.
 
@@ -91,6 +99,7 @@ class Desk:
           name: of the clip.
           keyframe_s, t: seconds on the clip's clock; without the future, t is the keyframe at most.
           with_future: whether anything after the keyframe may be shown.
+          tracks: above: of road users to circle.
 
         Raises:
           InputError: no such clip, no such time, or no camera.
@@ -108,13 +117,13 @@ class Desk:
                 return camera_pictures(clip, [t], latest, _CAMERA_WIDTH)[0].data
             if kind == "above":
                 left = keyframe_s + FUTURE_S - t if with_future else 0.0
-                return view_from_above(clip, t, _ABOVE_SIZE, max(left, 0.0))
+                return view_from_above(clip, t, _ABOVE_SIZE, max(left, 0.0), tracks)
             if kind == "motion":
                 return motion_picture(clip, keyframe_s, with_future)
             raise InputError(f"there is no picture {kind!r}; known: {', '.join(KINDS)}")
 
         with self._lock:
-            key = (kind, name, *when, with_future)
+            key = (kind, name, *when, with_future, tracks)
             return mime, _keep(self._pictures, key, _MOST_PICTURES, make)
 
 

@@ -163,8 +163,8 @@ class EditLog:
     def locked(self) -> Iterator[Callable[[Edit], None]]:
         """Keeps other writers out; yields what appends an edit and waits until it is on the disk.
 
-        What a writer that died left of a line is cut off first. The appended edit counts as read, so
-        read what is new before.
+        What a writer that died left of a line is cut off first. The appended edit counts as read,
+        so read what is new before.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a+b") as file:

@@ -8,6 +8,7 @@ from alpamayo_jax.coc.decisions import SIDES, Lateral
 from alpamayo_jax.coc.schema import SCHEMA_VERSION, CocLabel
 from alpamayo_jax.types import InputError
 
+_UNITS = {"m": "m", "s": "s", "mps": "m/s", "mps2": "m/s²", "deg": "°", "rad": "rad"}
 NONE = ""  # how a field says that nothing is chosen
 
 
@@ -106,15 +107,18 @@ def component_words(component: Component) -> str:
     """A component in one line, without its kind and times."""
     given = component.attributes
     values = [words(given[name]) for name in ATTRIBUTES[component.kind] if name in given]
+    values = list({value.lower(): value for value in reversed(values)}.values())[::-1]
     return ", ".join(values) or "nothing said"
 
 
 def fact_words(component: Component) -> str:
-    """What was measured about a component: "track 3, gap m 14.2"."""
+    """What was measured about a component: "track 3, gap 14.2 m"."""
     parts = [] if component.track is None else [f"track {component.track}"]
     for name, value in component.fact.items():
+        stem, _, last = name.rpartition("_")
+        unit = _UNITS.get(last) if stem else None
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{words(name)} {shown}")
+        parts.append(f"{words(stem)} {shown} {unit}" if unit else f"{words(name)} {shown}")
     return ", ".join(parts)
 
 

@@ -1,9 +1,9 @@
 """The review page: one keyframe at a time, what was seen apart from what followed.
 
-A person first looks at the two seconds before the keyframe and settles the critical components, then
-asks for the six seconds after it and settles the decisions and the trace, as the dataset of the paper
-was labelled. Nobody has to be trusted to do it in that order: components that are changed after the
-future was shown are marked in the file of edits.
+A person first looks at the two seconds before the keyframe and settles the critical components,
+then asks for the six seconds after it and settles the decisions and the trace, as the dataset of the
+paper was labelled. Nobody has to be trusted to do it in that order: components that are changed after
+the future was shown are marked in the file of edits.
 """
 
 import functools
@@ -61,10 +61,11 @@ def serve(
 
 
 def _picture(
-    desk: Desk, kind: str, clip: str, keyframe: float, t: float, future: int = 0
+    desk: Desk, kind: str, clip: str, keyframe: float, t: float, future: int = 0, tracks: str = ""
 ) -> fastapi.Response:
     try:
-        mime, data = desk.picture(kind, clip, keyframe, t, bool(future))
+        marked = tuple(int(track) for track in tracks.split(",") if track.isdecimal())[:16]
+        mime, data = desk.picture(kind, clip, keyframe, t, bool(future), marked)
     except InputError as error:
         return fastapi.Response(str(error), 404, media_type="text/plain")
     return fastapi.Response(data, media_type=mime, headers={"Cache-Control": "max-age=3600"})
@@ -132,8 +133,8 @@ class ReviewPage:
                 ("Reject", "block", "red-8", Action.REJECT),
                 ("Save only", "save", "grey-8", Action.SAVE),
             ):
-                button = ui.button(text, icon=icon, on_click=functools.partial(self._record, action))
-                tag(button, action.value).props(f"no-caps unelevated color={colour}")
+                record = functools.partial(self._record, action)
+                tag(ui.button(text, icon=icon, on_click=record), action.value).props(f"no-caps unelevated color={colour}")
 
     def _wanted(self, clip: str, t: str) -> Key | None:
         try:
@@ -174,6 +175,7 @@ class ReviewPage:
         except InputError as error:
             ui.notify(str(error), type="negative", timeout=0, close_button=True)
         self._form.show(label, keyframe_s)
+        self._scene.mark(self._tracks())
         self._note.value = ""
         self._name.text = f"{key[0]} at {keyframe_s:.1f} s"
         self._origin.text = f"by {label.author}" if known else "new"
@@ -190,7 +192,11 @@ class ReviewPage:
             self._scene.show(self._key[0], self._key[1] / 1000, True)
 
     def _changed(self) -> None:
+        self._scene.mark(self._tracks())
         self._tell_problems()
+
+    def _tracks(self) -> list[int]:
+        return [c.track for c in self._form.form.components if c.track is not None]
 
     def _label(self) -> CocLabel:
         return self._form.form.label(self._key[0], self._keyframe_s())

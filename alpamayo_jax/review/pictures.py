@@ -3,7 +3,7 @@
 import numpy as np
 
 from alpamayo_jax.clip import Clip
-from alpamayo_jax.coc.timeline import FUTURE_S, HISTORY_S, Timeline, timeline
+from alpamayo_jax.coc.timeline import FUTURE_S, HISTORY_S, SLOW_MPS, Timeline, timeline
 from alpamayo_jax.viz import style
 
 _LEFT, _RIGHT, _TOP, _FOOT, _GAP = 78, 14, 14, 58, 12
@@ -47,14 +47,17 @@ def motion_picture(
 
 def _rows(motion: Timeline) -> list[tuple[str, np.ndarray, float]]:
     """(name, values, the least height of the axis) of each plot."""
+    # A gap where there is no steering to tell, and not a jump to zero.
+    steering = np.where(np.abs(motion.speed) > SLOW_MPS, np.degrees(motion.wheel_angle), np.nan)
     return [
         ("speed, m/s", motion.speed, 4.0),
         ("accel., m/s²", motion.acceleration, 3.0),
-        ("steer (left +), °", np.degrees(motion.wheel_angle), 6.0),
+        ("steer (left +), °", steering, 6.0),
     ]
 
 
 def _limits(axes, values: np.ndarray, least: float) -> None:
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    known = np.append(values[np.isfinite(values)], 0.0)
+    low, high = float(known.min()), float(known.max())
     room = max(least - (high - low), 0.1 * (high - low)) / 2
     axes.set_ylim(low - room, high + room)

@@ -24,6 +24,7 @@ class ScenePanel:
         """
         self._desk, self._on_future = desk, on_future
         self._clip, self._keyframe, self._with_future = "", 0.0, False
+        self._tracks: list[int] = []
         with ui.row().classes("w-full items-center gap-3 no-wrap min-h-10"):
             self._stage = tag(ui.label().classes("text-base font-semibold grow"), "stage")
             self._reveal = tag(
@@ -51,6 +52,10 @@ class ScenePanel:
         self._clip, self._keyframe, self._with_future = clip, keyframe_s, with_future
         has_camera = bool(self._desk.clip(clip).cameras)
         self._camera.set_visibility(has_camera)
+        # Without a camera the view from above is what one looks at.
+        small, large = ("w-[47%]", "w-[51%]"), ("w-[58%]", "w-[40%]")
+        for picture, widths in zip((self._above, self._motion), zip(small, large)):
+            picture.classes(widths[not has_camera], remove=widths[has_camera])
         self._stop()
         self._stage.text = (
             f"Stage II · what followed ({end:.0f} s)" if with_future
@@ -61,6 +66,12 @@ class ScenePanel:
         self._slider.value = 0.0
         self._motion.props(f'src="{self._url("motion", 0.0)}"')
         self._show_time()
+
+    def mark(self, tracks: list[int]) -> None:
+        """Circles road users in the view from above."""
+        if tracks != self._tracks:
+            self._tracks = tracks
+            self._show_time()
 
     def toggle(self) -> None:
         """Plays, from the start where the end is reached, or stops."""
@@ -99,6 +110,7 @@ class ScenePanel:
             "keyframe": f"{self._keyframe:.3f}",
             "t": f"{self._keyframe + seconds:.3f}",
             "future": int(self._with_future),
+            "tracks": ",".join(map(str, self._tracks)) if kind == "above" else "",
         })
 
 

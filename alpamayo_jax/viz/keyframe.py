@@ -72,7 +72,7 @@ def keyframe_picture(
         ahead=max([_AHEAD, *reach]),
     )  # fmt: skip
     for mark in marks:
-        _draw_mark(axes, mark)
+        draw_mark(axes, mark)
     if marks:
         handles.append(
             Line2D([], [], color=MARK, marker="o", markersize=9, fillstyle="none",
@@ -90,7 +90,8 @@ def keyframe_picture(
     return page.png(path)
 
 
-def _draw_mark(axes: Any, mark: Mark) -> None:
+def draw_mark(axes: Any, mark: Mark) -> None:
+    """Circles and names something in axes that `birdseye.draw_birdseye` drew into."""
     axes.add_patch(
         Circle((mark.y, mark.x), mark.radius, fill=False, edgecolor=MARK, linewidth=2.0, zorder=10)
     )

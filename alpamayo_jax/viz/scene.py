@@ -70,6 +70,13 @@ def scene_at(clip: Clip, t0: float, reach: float = 150.0) -> Scene:
     return Scene(boxes, categories, tuple(lines))
 
 
+def to_local(clip: Clip, t0: float, world: np.ndarray) -> np.ndarray:
+    """Points [..., 3] of the world frame in the ego frame at t0; refuses t0 off the ego track."""
+    rotation, origin, _ = _pose_at(clip, t0)
+    points = np.asarray(world, np.float64) - origin
+    return rotation.inv().apply(points.reshape(-1, 3)).reshape(points.shape)
+
+
 def local_track(clip: Clip, t0: float, start_s: float, end_s: float) -> np.ndarray:
     """Recorded positions of the ego between two times: float64 [N, 3], ego frame at t0.
 
@@ -78,9 +85,8 @@ def local_track(clip: Clip, t0: float, start_s: float, end_s: float) -> np.ndarr
     Raises:
       InputError: t0 is outside the ego track.
     """
-    rotation, origin, _ = _pose_at(clip, t0)
     inside = (clip.ego.t >= start_s - 1e-3) & (clip.ego.t <= end_s + 1e-3)
-    return rotation.inv().apply(clip.ego.xyz[inside] - origin)
+    return to_local(clip, t0, clip.ego.xyz[inside])
 
 
 def _pose_at(clip: Clip, t0: float) -> tuple[Rotation, np.ndarray, float]:

@@ -106,3 +106,12 @@ def test_what_is_wrong_with_a_label(desk):
     assert any(text.startswith("not annotated: components[0]") for text in found)
     words = desk.failures(label(name, 6.0, trace="Slow down because of the pedestrian."))
     assert any("pedestrian" in text for text in words)
+
+
+def test_road_users_are_circled(desk):
+    clip = desk.clip(desk.clips[1])
+    track = int(clip.agents.track[0])
+    plain = desk.picture("above", desk.clips[1], 6.0, 6.0, True)
+    marked = desk.picture("above", desk.clips[1], 6.0, 6.0, True, (track,))
+    assert marked != plain
+    assert desk.picture("above", desk.clips[1], 6.0, 6.0, True, (999,)) == plain
