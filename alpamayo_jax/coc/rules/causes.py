@@ -236,7 +236,8 @@ def junction_turn(scene: Scene, reach: float = 45.0) -> Cause | None:
     entry = scene.junction_at(reach)
     if entry is None:
         return None
-    end = min(entry + 35.0, scene.route.known)
+    # A corner behind the junction is a curve: what counts is turned inside.
+    end = min(scene.junction_end(entry) + 4.0, scene.route.known)
     total = scene.route.turned(max(entry - 4.0, 0.0), end) if end > entry else 0.0
     if abs(total) < np.deg2rad(50.0):
         return None

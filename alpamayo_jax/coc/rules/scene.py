@@ -92,14 +92,26 @@ class Scene:
         ]
         return float(np.mean(hits)) >= _ROAD_SHARE
 
+    def in_junction(self, s: float) -> bool:
+        """Whether the route is in a junction of the map at arc length s."""
+        heading = float(np.interp(s, self.route.s, self.route.heading))
+        found = places(self.roads, self.route.at(s), heading, reach=3.0)
+        return bool(found) and self.roads.junction(found[0].lane)
+
     def junction_at(self, reach: float) -> float | None:
         """Arc length at which the route enters a junction of the map, or None within `reach`."""
         for s in np.arange(0.0, min(reach, self.route.s[-1]), 1.0):
-            heading = float(np.interp(s, self.route.s, self.route.heading))
-            found = places(self.roads, self.route.at(s), heading, reach=3.0)
-            if found and self.roads.junction(found[0].lane):
+            if self.in_junction(float(s)):
                 return float(s)
         return None
+
+    def junction_end(self, entry: float, longest: float = 40.0) -> float:
+        """Arc length at which the route leaves the junction that it enters at `entry`."""
+        s, end = entry, min(entry + longest, self.route.s[-1])
+        # A gap of a few metres lies between lanes whose ends do not quite meet.
+        while s < end and any(self.in_junction(s + ahead) for ahead in (1.0, 2.0, 3.0)):
+            s += 1.0
+        return s
 
     def stop_line_at(self, reach: float) -> float | None:
         """Metres from the ego's front to the first stop line across the route, or None."""
