@@ -11,7 +11,7 @@ import pathlib
 import tempfile
 from typing import Any, Callable
 
-from alpamayo_jax.data import ingest, store
+from alpamayo_jax.data import staging, store
 from alpamayo_jax.types import InputError
 
 _DIRECT = "FnApiRunner"
@@ -98,7 +98,7 @@ def _keep(results: list[Any], path: str) -> None:
         json.dump(results, file)
 
 
-def write(job: ingest.Job, count: int, on_error: str, flags: tuple[str, ...]) -> None:
+def write(job: staging.Job, count: int, on_error: str, flags: tuple[str, ...]) -> None:
     """Stages `count` clips and writes the dataset of the store.
 
     Args:
@@ -123,13 +123,13 @@ def write(job: ingest.Job, count: int, on_error: str, flags: tuple[str, ...]) ->
         store.write_dataset(job.root, examples, job.staging / "downloads", options)
     # Beam wraps what a worker raises in errors of its runner.
     except Exception:
-        ingest.check_failures(job, on_error)
-        ingest.check_some(job, count)
+        staging.check_failures(job, on_error)
+        staging.check_some(job, count)
         raise
 
 
-def _example(index: int, job: ingest.Job, on_error: str) -> list[tuple[int, dict[str, Any]]]:
-    if not ingest.stage(job, index):
-        ingest.check_failures(job, on_error)
+def _example(index: int, job: staging.Job, on_error: str) -> list[tuple[int, dict[str, Any]]]:
+    if not staging.stage(job, index):
+        staging.check_failures(job, on_error)
         return []
-    return [(index, ingest.staged_record(job, index))]
+    return [(index, staging.staged_record(job, index))]

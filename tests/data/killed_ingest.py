@@ -5,7 +5,7 @@ import signal
 import sys
 
 from alpamayo_jax import files
-from alpamayo_jax.data import ingest, media, store
+from alpamayo_jax.data import ingest, media, staging, store
 
 
 def _die_at(holder, name: str, count: int) -> None:
@@ -25,7 +25,7 @@ PLACES = {
     "frame": (media, "_encoded"),  # in the middle of a clip's media file
     "file": (files, "write_bytes"),  # before the claim, a staged record, a failure, the summary
     "rename": (os, "replace"),  # a file is written, but not yet in its place
-    "record": (ingest, "staged_record"),  # while TFDS writes
+    "record": (staging, "staged_record"),  # while TFDS writes
     "dataset": (store, "write_dataset"),
     "summary": (ingest, "_summary"),  # the dataset is there, nothing else
     "cleaning": (ingest.shutil, "rmtree"),

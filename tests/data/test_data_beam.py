@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.data import beam, ingest, store
+from alpamayo_jax.data import beam, ingest, staging, store
 from alpamayo_jax.testing.clips import write_small_clip
 from alpamayo_jax.types import InputError
 
@@ -48,8 +48,8 @@ def test_the_store_is_that_of_one_machine(root, tmp_path, flags):
 
 
 def test_begun_on_one_machine_and_finished_by_workers(root, tmp_path, monkeypatch):
-    job = ingest.Job("clips", (("root", str(root)),), str(tmp_path))
-    assert ingest.stage(job, 0)
+    job = staging.Job("clips", (("root", str(root)),), str(tmp_path))
+    assert staging.stage(job, 0)
     stamp = pathlib.Path(tmp_path / job.media_path(0)).stat().st_mtime_ns
     ingest.ingest("clips", {"root": str(root)}, tmp_path, engine="beam", progress=False)
     assert pathlib.Path(tmp_path / job.media_path(0)).stat().st_mtime_ns == stamp

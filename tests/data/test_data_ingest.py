@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.data import ingest, store
+from alpamayo_jax.data import ingest, staging, store
 from alpamayo_jax.data.sources import FolderSource
 from alpamayo_jax.testing.clips import write_small_clip
 from alpamayo_jax.types import InputError
@@ -115,7 +115,8 @@ def test_again_is_nothing_to_do(root, undisturbed):
 
 
 KILLS = (
-    *(("file", 0), ("file", 1), ("file", 2), ("frame", 0), ("frame", 33), ("rename", 2)),
+    *(("file", 0), ("file", 1), ("file", 2), ("frame", 0), ("frame", 33), ("rename", 0)),
+    *(("rename", 2), ("rename", 6), ("rename", 7)),
     *(("dataset", 0), ("record", 1), ("summary", 0), ("cleaning", 0)),
 )
 
@@ -129,7 +130,9 @@ def test_killed_at_any_moment_and_started_again(root, undisturbed, tmp_path, pla
         [*command, str(count)], env=os.environ | {"PYTHONPATH": paths}, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    if place not in ("summary", "cleaning"):
+    whole = place in ("summary", "cleaning") or (place, count) == ("rename", 7)
+    assert store.is_complete(out) == whole
+    if not whole:
         with pytest.raises(InputError, match="no store is there|has not finished"):
             store.open_store(out)
     ingest.ingest("clips", {"root": str(root)}, out, progress=False)
@@ -138,8 +141,8 @@ def test_killed_at_any_moment_and_started_again(root, undisturbed, tmp_path, pla
 
 def test_a_staged_clip_is_not_read_again(root, tmp_path, monkeypatch):
     out = tmp_path / "store"
-    job = ingest.Job("clips", (("root", str(root)),), str(out))
-    assert ingest.stage(job, 0) and not ingest.stage(job, 2)
+    job = staging.Job("clips", (("root", str(root)),), str(out))
+    assert staging.stage(job, 0) and not staging.stage(job, 2)
     read = []
     original = FolderSource.clip
     monkeypatch.setattr(

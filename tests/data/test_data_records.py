@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpamayo_jax.clip import AgentTable, Event, MapLines, ReasoningLabel
-from alpamayo_jax.data import clip_meta, ingest, records
+from alpamayo_jax.data import clip_meta, records, staging
 from alpamayo_jax.testing.clips import small_clip
 
 BASE = small_clip(8.2, cameras=())
@@ -90,9 +90,9 @@ def test_a_record_is_the_clip(clip):
 @given(clips())
 @settings(max_examples=30, deadline=None)
 def test_so_is_a_staged_one(clip):
-    job = ingest.Job("clips", (), "")
+    job = staging.Job("clips", (), "")
     record = records.to_record(clip, None, "")
-    staged = ingest.unpack(ingest.pack(record))
+    staged = staging.unpack(staging.pack(record))
     assert job.media_path(1234567) == "media/1234/1234567.array_record"
     _same(records.to_clip(staged, pathlib.Path("/nowhere")), clip)
 
