@@ -7,12 +7,12 @@ The questions come from the reference labels (those that people accepted, best; 
 the labels themselves). With --store, free-form traces are asked of the same endpoint and judged
 beside the structured ones. Nothing is paid for twice when a stopped run is started again. Writes:
 
-    OUT/questions.jsonl  every question with the model's answer; answer them yourself in a copy, true
-                         or false in place of `answer`, and give it as --human
+    OUT/questions.jsonl  every question with the model's answer; answer them yourself in a copy,
+                         true or false in place of `answer`, and give it as --human
     OUT/report.html      scores of structured and free-form traces, and agreement with people
     OUT/summary.json     scores (per kind of trace: decision, factors, cause_effect, overall),
-                         gain_percent (structured over free-form, cause_effect), agreement (per axis),
-                         traces, unusable, prompt_tokens, completion_tokens, dollars, retries
+                         gain_percent (structured over free-form, cause_effect), agreement (per
+                         axis), traces, unusable, prompt_tokens, completion_tokens, dollars, retries
 """
 
 import pathlib
@@ -140,8 +140,8 @@ def _report(rows, agreed, gain, verdicts) -> Report:
     if agreed:
         report.section(
             "Agreement with people",
-            "The share of questions that the model and people answer alike, with its 95 % interval, "
-            "and Cohen's kappa.",
+            "The share of questions that the model and people answer alike, with its 95 % "
+            "interval, and Cohen's kappa.",
         )
         report.table(agreed)
     worst = sorted((v for v in verdicts if v.answers), key=lambda v: v.score())[:10]

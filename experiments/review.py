@@ -3,18 +3,18 @@
     python experiments/review.py --store=STORE --labels=LABELS/labels.jsonl --port=8080
     python experiments/review.py --store=STORE --labels=LABELS/labels.jsonl --workdir=OUT --export
 
-The page first shows the two seconds before a keyframe and its critical components, and on demand the
-six seconds after it and the decisions. An annotator, a second annotator and an auditor are three
+The page first shows the two seconds before a keyframe and its critical components, and on demand
+the six seconds after it and the decisions. Annotator, second annotator and auditor are three
 people; what each does is kept with name and time. The page is served on this machine only, unless
---host says otherwise; for another machine's browser use a tunnel, such as ssh -L 8080:127.0.0.1:8080.
+--host says otherwise; for a browser elsewhere use a tunnel, such as ssh -L 8080:127.0.0.1:8080.
 
 Writes, into the folder of the labels unless --workdir says otherwise:
 
     OUT/edits.jsonl     every edit, as it is made; only ever grows
     OUT/reviewed.jsonl  all labels as they stand, when the page is stopped, or with --export
-    OUT/summary.json    with it: labels, edits, proposed, accepted, rejected, checked_twice, audited,
-                        late_components (edits of components after the future was shown), and of each
-                        annotator how many labels the second person checked and changed
+    OUT/summary.json    with it: labels, edits, proposed, accepted, rejected, checked_twice,
+                        audited, late_components (edits of components after the future was shown),
+                        annotators (of each, how many labels were checked, and changed)
 """
 
 import pathlib

@@ -92,8 +92,8 @@ def agreement_rows(
             if known[0] != question.text:
                 raise InputError(
                     f"answers: clip {verdict.candidate.clip!r} at "
-                    f"{verdict.candidate.keyframe_s:.1f} s: people answered {known[0]!r}, the judge "
-                    f"{question.text!r}; answer the questions of this run"
+                    f"{verdict.candidate.keyframe_s:.1f} s: people answered {known[0]!r}, the "
+                    f"judge {question.text!r}; answer the questions of this run"
                 )
             pairs[question.axis.value].append((answer, known[1]))
     pairs["all"] = [pair for found in pairs.values() for pair in found]

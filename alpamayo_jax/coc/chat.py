@@ -1,8 +1,8 @@
 """A client for OpenAI-compatible chat endpoints: a hosted model, or a vLLM or SGLang server.
 
 `POST {url}/chat/completions` with messages that may hold images, and optionally a JSON schema that
-the answer has to follow. Answers are cached by content, transient failures are retried with backoff,
-tokens and money are counted. The API key is read from an environment variable when a request is
+the answer has to follow. Answers are cached by content, transient failures are retried with
+backoff, and tokens are counted. The API key is read from an environment variable when a request is
 sent; it is never logged, cached or shown.
 """
 

@@ -25,7 +25,7 @@ class Endpoint:
       options: further fields of the request body, such as temperature and max_tokens.
       timeout_s: for one attempt, from the first byte sent to the last received.
       attempts: for one request, the first included.
-      first_wait_s, longest_wait_s: backoff between attempts, doubling from the first to the longest.
+      first_wait_s, longest_wait_s: backoff between attempts, doubling from first to longest.
       concurrency: requests in flight.
       prompt_price, completion_price: dollars per million tokens; None where unknown.
     """
@@ -80,11 +80,11 @@ class Endpoint:
         """
         key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
         if key and not (key.isascii() and key.isprintable() and " " not in key):
-            raise ConfigError(f"the value of {self.key_env} is not an API key (it has odd characters)")
+            raise ConfigError(f"the value of {self.key_env} is no API key: it has odd characters")
         if key and self.url.startswith("http:") and not self.is_loopback:
             raise ConfigError(
-                f"the key in {self.key_env} would be sent over plain http to {self.url}; use https, "
-                f"or an empty key_env for an endpoint that needs no key"
+                f"the key in {self.key_env} would be sent over plain http to {self.url}; use "
+                f"https, or an empty key_env for an endpoint that needs no key"
             )
         return key
 

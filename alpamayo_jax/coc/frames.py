@@ -1,4 +1,4 @@
-"""Pictures of a moment for a model or a person: camera frames, or the view from above without one."""
+"""Pictures of a moment for a model or a person: camera frames, or the view from above."""
 
 import dataclasses
 import io
@@ -89,7 +89,7 @@ def view_pictures(
             with Image.open(io.BytesIO(data)) as image:
                 pictures.append(Picture(t, jpeg(np.asarray(image.convert("RGB")), size)))
     if not pictures:
-        raise InputError(f"clip {clip.clip_id!r}: no time from {min(times):.1f} s on is on its track")
+        raise InputError(f"clip {clip.clip_id!r}: no time from {min(times):.1f} s is on its track")
     return pictures
 
 

@@ -15,7 +15,7 @@ from alpamayo_jax.coc.vlm import Moment, VlmSettings
 from alpamayo_jax.types import InputError
 
 _ASK = """\
-The {kind} pictures show a drive from {history:.0f} s before to {future:.0f} s after a moment (time 0). \
+The {kind} pictures show a drive from {history:.0f} s before to {future:.0f} s after time 0. \
 Motion of the own car:
 {motion}
 

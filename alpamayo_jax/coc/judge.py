@@ -16,16 +16,21 @@ from alpamayo_jax.coc.chat import ChatClient, ChatRefused
 from alpamayo_jax.coc.endpoint import ChatRequest
 from alpamayo_jax.coc.schema import CocLabel
 from alpamayo_jax.coc.vlm_answer import parse_object
-from alpamayo_jax.coc.vlm_prompt import LATERAL_MEANING, LONGITUDINAL_MEANING, describe
+from alpamayo_jax.coc.vlm_prompt import (
+    LATERAL_MEANING,
+    LONGITUDINAL_MEANING,
+    component_words,
+    words,
+)
 from alpamayo_jax.types import InputError
 
 PROMPT_VERSION = 1
 STRUCTURED, FREE_FORM = "structured", "free_form"
 
 _SYSTEM = (
-    "You judge texts that explain what a car does. You answer each statement about the text with true "
-    "or false, by what the text says and not by what would be likely. Equal meaning in other words "
-    "counts as said. You answer with one JSON object and nothing else."
+    "You judge texts that explain what a car does. You answer each statement about the text with "
+    "true or false, by what the text says and not by what would be likely. Equal meaning in other "
+    "words counts as said. You answer with one JSON object and nothing else."
 )
 _ASK = """\
 What is known of the moment:
@@ -127,7 +132,7 @@ def questions_of(label: CocLabel) -> tuple[Question, ...]:
     found += [
         Question(
             Axis.CAUSE_EFFECT,
-            f"It gives this as a reason for what the car does ({' and '.join(decisions)}): {thing}.",
+            f"It gives this as a reason for one of the decisions above: {thing}.",
         )
         for thing in things
     ]
@@ -143,12 +148,13 @@ def questions_of(label: CocLabel) -> tuple[Question, ...]:
 
 
 def _decision(name: str, detail: str, meaning: str) -> str:
-    side = f", {detail.replace('_', ' ')}" if detail else ""
-    return f"{name.replace('_', ' ')}{side} ({meaning})"
+    side = f", {words(detail)}" if detail else ""
+    return f"{words(name)}{side} ({meaning})"
 
 
 def _thing(label: CocLabel, number: int) -> str:
-    return describe(label.components[number], label.keyframe_s).replace("_", " ")
+    component = label.components[number]
+    return f"{words(component.kind)} ({component_words(component)})"
 
 
 class Judge:

@@ -2,8 +2,8 @@
 
 Two questions per keyframe (`vlm_prompt`), each with one chance to correct a malformed answer. A
 keyframe ends as a `CocLabel` or as a `Quarantined` with the reason and the model's own words; none
-is dropped. With a cache (`chat_cache`) the same keyframes give the same outcomes again at no cost, so
-a run that was stopped is simply started again.
+is dropped. With a cache (`chat_cache`) the same keyframes give the same outcomes again at no cost,
+so a run that was stopped is simply started again.
 """
 
 import dataclasses
@@ -190,8 +190,8 @@ class VlmLabeller:
                         {"role": "assistant", "content": answer.text},
                         {
                             "role": "user",
-                            "content": f"That answer cannot be used: {error}.{cut} Answer again, with "
-                            f"one JSON object of the form asked for.",
+                            "content": f"That answer cannot be used: {error}.{cut} Answer again, "
+                            f"with one JSON object of the form asked for.",
                         },
                     ),
                 )

@@ -123,7 +123,8 @@ def read_decided(
     value = parse_object(text, where)
     fields.check_names(where, value, _DECIDED_FIELDS, _DECIDED_FIELDS)
     if not isinstance(value["usable"], bool):
-        raise InputError(f"{where}: usable must be true or false, got {fields.short(value['usable'])}")
+        found = fields.short(value["usable"])
+        raise InputError(f"{where}: usable must be true or false, got {found}")
     if not value["usable"]:
         reason = value["unusable_reason"]
         return NoLabel("excluded", fields.text(where, "unusable_reason", reason))

@@ -17,19 +17,19 @@ from alpamayo_jax.coc.scenarios import ScenarioClass
 PROMPT_VERSION = 1  # labels say which one made them; raise it with every change of a text below
 
 SYSTEM = (
-    "You label driving recordings for a dataset that teaches a car to explain its decisions. You are "
-    "exact and brief. You describe only what can be seen or read in what you are given. You answer "
-    "with one JSON object and nothing else."
+    "You label driving recordings for a dataset that teaches a car to explain its decisions. You "
+    "are exact and brief. You describe only what can be seen or read in what you are given. You "
+    "answer with one JSON object and nothing else."
 )
 
 LONGITUDINAL_MEANING = {
     Longitudinal.SET_SPEED: "reach or hold the wanted speed; nothing constrains it",
     Longitudinal.FOLLOW_LEAD: "keep a safe time gap to the closest road user ahead in the own path",
-    Longitudinal.ADAPT_SPEED: "slow for the road itself: curve, grade, bump, ramp, roundabout, turn",
+    Longitudinal.ADAPT_SPEED: "slow for the road: curve, grade, bump, ramp, roundabout, turn",
     Longitudinal.SEARCH_GAP: "match another stream's speed for a planned lane change or merge",
     Longitudinal.PASS: "speed up to pass a slower road user, with a lateral plan",
-    Longitudinal.YIELD: "slow or stop for particular road users: people, crossing traffic, cut-ins, "
-    "emergency vehicles",
+    Longitudinal.YIELD: "slow or stop for particular road users: people, crossing traffic, "
+    "cut-ins, emergency vehicles",
     Longitudinal.STOP: "slow down to, or stand at, a control point: line, red light, sign, barrier",
 }
 LATERAL_MEANING = {
@@ -55,12 +55,12 @@ Its manoeuvres:
 List what a careful driver would base the next decision on, and nothing else: at most {most} \
 entries, the most decisive first. Name a thing only if it can be seen in a picture or read in the \
 measurements; never guess what may happen next. A crosswalk counts only while somebody crosses or \
-waits at it. "seconds_before" is how long before now the entry was true and in view (0 is now). Use \
-null for attributes that cannot be told. An empty list is a good answer where nothing matters."""
+waits at it. "seconds_before" is how long before now the entry was true and in view (0 is now). \
+Use null for attributes that cannot be told. Where nothing matters, answer with an empty list."""
 
 _DECIDED = """\
-The {pictures} below show the last {history:.0f} seconds up to now, and the {future:.0f} seconds that \
-followed. Times are in seconds; 0 is now.
+The {pictures} below show the last {history:.0f} seconds up to now, and the {future:.0f} seconds \
+that followed. Times are in seconds; 0 is now.
 
 Motion of the own car (measured):
 {motion}
@@ -85,8 +85,8 @@ Rules:
 - "causes": the numbers, from the list above, of what caused the decision, the immediate cause \
 first. A stopped vehicle directly ahead is the cause, not the red light that it waits for.
 - If none of them explains the decision, give no causes and say why in "unobserved".
-- "trace": one or two sentences in the imperative: the decision, then its cause. Use only the listed \
-causes, never the times, never words such as "potential", "likely" or "might".
+- "trace": one or two sentences in the imperative: the decision, then its cause. Use only the \
+listed causes, never the times, never words such as "potential", "likely" or "might".
 - "lateral_detail": left or right of a nudge, lane change or turn; merge or split; else null.
 - "usable" is false where the recording must not be learned from: the car breaks a rule or drives \
 unsafely, or the pictures show nothing; then say so in "unusable_reason".{hint}"""
@@ -135,6 +135,19 @@ def decided_messages(
         hint=hint,
     )
     return _messages(text, pictures, t0)
+
+
+def words(name: str) -> str:
+    """A name of an enumeration as a person reads it."""
+    return name.replace("_", " ")
+
+
+def component_words(component: Component) -> str:
+    """What is said about a component, without its kind and times: "vehicle, in path, slowing"."""
+    given = component.attributes
+    values = [words(given[name]) for name in ATTRIBUTES[component.kind] if name in given]
+    values = list({value.lower(): value for value in reversed(values)}.values())[::-1]
+    return ", ".join(values) or "nothing said"
 
 
 def describe(component: Component, t0: float) -> str:

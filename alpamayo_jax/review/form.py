@@ -6,6 +6,7 @@ from typing import Any
 from alpamayo_jax.coc.component import ATTRIBUTES, Component, Kind, read_components
 from alpamayo_jax.coc.decisions import SIDES, Lateral
 from alpamayo_jax.coc.schema import SCHEMA_VERSION, CocLabel
+from alpamayo_jax.coc.vlm_prompt import words
 from alpamayo_jax.types import InputError
 
 _UNITS = {"m": "m", "s": "s", "mps": "m/s", "mps2": "m/s²", "deg": "°", "rad": "rad"}
@@ -96,19 +97,6 @@ def new_component(
         "seen_at": round(keyframe_s - seconds_before, 3),
     }
     return read_components("component", [entry], keyframe_s)[0]
-
-
-def words(name: str) -> str:
-    """A name of an enumeration as a person reads it."""
-    return name.replace("_", " ")
-
-
-def component_words(component: Component) -> str:
-    """A component in one line, without its kind and times."""
-    given = component.attributes
-    values = [words(given[name]) for name in ATTRIBUTES[component.kind] if name in given]
-    values = list({value.lower(): value for value in reversed(values)}.values())[::-1]
-    return ", ".join(values) or "nothing said"
 
 
 def fact_words(component: Component) -> str:

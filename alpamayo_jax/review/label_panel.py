@@ -8,18 +8,21 @@ from alpamayo_jax.coc.component import Component, Kind
 from alpamayo_jax.coc.decisions import Lateral, Longitudinal, SpeedDetail
 from alpamayo_jax.coc.scenarios import KEYFRAME_RULES, ScenarioClass
 from alpamayo_jax.coc.schema import CocLabel
-from alpamayo_jax.coc.vlm_prompt import LATERAL_MEANING, LONGITUDINAL_MEANING
+from alpamayo_jax.coc.vlm_prompt import (
+    LATERAL_MEANING,
+    LONGITUDINAL_MEANING,
+    component_words,
+    words,
+)
 from alpamayo_jax.review.elements import DENSE, heading, select, small, tag
 from alpamayo_jax.review.form import (
     NONE,
     Form,
     attribute_choices,
-    component_words,
     fact_words,
     new_component,
     seen_words,
     side_choices,
-    words,
 )
 from alpamayo_jax.types import InputError
 

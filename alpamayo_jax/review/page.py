@@ -1,9 +1,9 @@
 """The review page: one keyframe at a time, what was seen apart from what followed.
 
 A person first looks at the two seconds before the keyframe and settles the critical components,
-then asks for the six seconds after it and settles the decisions and the trace, as the dataset of the
-paper was labelled. Nobody has to be trusted to do it in that order: components that are changed after
-the future was shown are marked in the file of edits.
+then asks for the six seconds after it and settles the decisions and the trace, as the dataset of
+the paper was labelled. Nobody has to be trusted to do it in that order: components that are changed
+after the future was shown are marked in the file of edits.
 """
 
 import functools
@@ -134,7 +134,8 @@ class ReviewPage:
                 ("Save only", "save", "grey-8", Action.SAVE),
             ):
                 record = functools.partial(self._record, action)
-                tag(ui.button(text, icon=icon, on_click=record), action.value).props(f"no-caps unelevated color={colour}")
+                button = tag(ui.button(text, icon=icon, on_click=record), action.value)
+                button.props(f"no-caps unelevated color={colour}")
 
     def _wanted(self, clip: str, t: str) -> Key | None:
         try:

@@ -59,7 +59,8 @@ def test_equal_requests_are_paid_once(tmp_path):
 def test_the_cache_is_of_the_whole_content(tmp_path):
     with serving(lambda body: "x") as (url, endpoint):
         for fields in ({}, {"options": {"seed": 1}}, {"structured": "none"}):
-            make_client(url, AnswerCache(tmp_path), **fields).ask(request(schema={"type": "object"}))
+            client = make_client(url, AnswerCache(tmp_path), **fields)
+            client.ask(request(schema={"type": "object"}))
     assert len(endpoint.bodies) == 3
 
 

@@ -38,7 +38,7 @@ def test_questions_of_a_label():
     ]  # fmt: skip
     assert "stop for static constraint, stop (" in questions[0].text
     assert "turn, left" in questions[1].text
-    assert "traffic light state=red" in questions[2].text
+    assert "traffic light (red)" in questions[2].text
     # Saying yes to everything does not pay.
     assert [q.expected for q in questions] == [True] * 4 + [False] + [True] * 2 + [False]
 

@@ -130,7 +130,9 @@ def test_nothing_to_label():
     )
 
 
-@pytest.mark.parametrize("text", ['{"a": 1}', '```json\n{"a": 1}\n```', '```\n{"a": 1}```', ' {"a": 1}\n'])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}', '```json\n{"a": 1}\n```', '```\n{"a": 1}```', ' {"a": 1}\n']
+)
 def test_objects(text):
     assert parse_object(text) == {"a": 1}
 

@@ -133,7 +133,8 @@ def many(tmp_path, count, changed):
 
 
 @pytest.mark.parametrize(
-    "count, changed, share", [(3, 0, MOST_AUDIT), (20, 0, LEAST_AUDIT), (20, 5, 0.15), (20, 20, MOST_AUDIT)]
+    "count, changed, share",
+    [(3, 0, MOST_AUDIT), (20, 0, LEAST_AUDIT), (20, 5, 0.15), (20, 20, MOST_AUDIT)],
 )
 def test_audits_depend_on_the_record(tmp_path, count, changed, share):
     book = many(tmp_path, count, changed)
@@ -155,7 +156,8 @@ def test_audits_are_drawn_once_and_for_all(tmp_path):
 
 def test_same_content():
     a = label()
-    assert same_content(a, dataclasses.replace(a, author="x", provenance={}, status=Status.ACCEPTED))
+    other = dataclasses.replace(a, author="x", provenance={}, status=Status.ACCEPTED)
+    assert same_content(a, other)
     assert not same_content(a, dataclasses.replace(a, trace="Other."))
 
 

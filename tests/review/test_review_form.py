@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from review_labels import label
 
+from alpamayo_jax.coc import vlm_prompt
 from alpamayo_jax.coc.component import ATTRIBUTES, Component, Kind
 from alpamayo_jax.coc.decisions import SIDES, Lateral
 from alpamayo_jax.coc.schema import CocLabel
@@ -87,16 +88,16 @@ def test_a_bad_component(arguments, words):
 def test_words():
     (car,) = label().components
     jumbled = dataclasses.replace(car, attributes=dict(reversed(car.attributes.items())))
-    assert form_lib.component_words(jumbled) == "vehicle, in path, slowing"
+    assert vlm_prompt.component_words(jumbled) == "vehicle, in path, slowing"
     assert form_lib.fact_words(car) == "track 3, gap 14.2 m"
     more = dataclasses.replace(car, track=None, fact={"ego_mps": 9.53111, "m": 2, "lane_id": "a"})
     assert form_lib.fact_words(more) == "ego 9.531 m/s, m 2, lane id a"
     twice = dataclasses.replace(car, attributes={"type": "vehicle", "category": "VEHICLE"})
-    assert form_lib.component_words(twice) == "vehicle"
+    assert vlm_prompt.component_words(twice) == "vehicle"
     assert form_lib.seen_words(car, 8.0) == "0.5 s before"
     assert form_lib.seen_words(car, 7.5) == "at the keyframe"
     assert form_lib.fact_words(Component(Kind.LANE, {}, 1.0)) == ""
-    assert form_lib.component_words(Component(Kind.LANE, {}, 1.0)) == "nothing said"
+    assert vlm_prompt.component_words(Component(Kind.LANE, {}, 1.0)) == "nothing said"
 
 
 def test_choices_are_those_of_the_schema():

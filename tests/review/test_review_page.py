@@ -149,7 +149,8 @@ def test_only_the_past_until_the_future_is_asked_for(open_page, work):
     shown = {float(url.split("&t=")[1].split("&")[0]) for url in pictures(page, "camera")}
     assert len(shown) > 2 and min(shown) == 7.0 and max(shown) <= 9.0
     page.get_by_test_id("reveal").click()
-    page.wait_for_function("document.querySelector('[data-testid=motion]').src.includes('future=1')")
+    motion = "document.querySelector('[data-testid=motion]')"
+    page.wait_for_function(f"{motion}.src.includes('future=1')")
     assert page.get_by_test_id("stage").inner_text().startswith("Stage II ")
     assert not page.get_by_test_id("reveal").is_visible()
 
