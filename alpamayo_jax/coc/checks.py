@@ -1,6 +1,6 @@
 """The four checks of a label (table 4 of the paper), without looking at the drive.
 
-    causal_coverage      every decision rests on a component that can cause it, and the trace says it
+    causal_coverage      every decision rests on a component that can cause it, and the trace says so
     causal_correctness   the trace names nothing else, gives no circular reason, tells no future
     proximate_cause      the immediate cause is given, not one behind it
     decision_minimality  nothing is decided or cited without need
@@ -99,7 +99,8 @@ def correctness(label: CocLabel) -> list[str]:
         found.append(f"{match.group(0)!r} tells what is not seen at the keyframe")
     for component in label.components:
         if contrary := _contrary(label.longitudinal_detail, component):
-            found.append(f"{contrary} is no reason to {label.longitudinal_detail.replace('_', ' ')}")
+            does = label.longitudinal_detail.replace("_", " ")
+            found.append(f"{contrary} is no reason to {does}")
     return found
 
 

@@ -83,7 +83,8 @@ def rejected_rules(folder: pathlib.Path) -> dict[str, int]:
         try:
             found[str(json.loads(line)["rule"])] += 1
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"labels: {path}:{number}: is no rejected keyframe: {error}") from error
+            where = f"labels: {path}:{number}"
+            raise InputError(f"{where}: is no rejected keyframe: {error}") from error
     return dict(sorted(found.items()))
 
 

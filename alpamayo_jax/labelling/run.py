@@ -7,7 +7,7 @@ moment goes on from there and ends with the same labels. When all clips are done
     WORKDIR/rejected.jsonl    keyframes without a label: clip, keyframe_s, rule, reason, and the
                               label that failed a check where there was one
     WORKDIR/quarantine.jsonl  vlm: malformed answers, whole
-    WORKDIR/summary.json      labels, per_decision, per_class, rejected (by rule), clips, failed, ...;
+    WORKDIR/summary.json      labels, per_decision, per_class, rejected (by rule), clips, failed;
                               vlm: prompt_tokens, completion_tokens, dollars of all answers
 """
 

@@ -172,7 +172,8 @@ class RejectedTest(parameterized.TestCase):
         assert self.rules(scenes.drive(brake(6.0, to_stop=True)))[0] == "no_cause"
 
     def test_what_begins_before_it_could_be_seen(self):
-        assert self.rules(scenes.drive(scenes.speed_of((0.5, 0.0), (1.6, -2.5)))) == ["not_observed"]
+        early = scenes.drive(scenes.speed_of((0.5, 0.0), (1.6, -2.5)))
+        assert self.rules(early) == ["not_observed"]
 
     def test_what_is_not_decided_within_the_clip(self):
         assert "no_future" in self.rules(scenes.drive(brake(14.2)))

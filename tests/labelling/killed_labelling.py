@@ -1,4 +1,7 @@
-"""Labelling that kills itself, as `kill -9` would: python killed_labelling.py STORE OUT PLACE COUNT."""
+"""Labelling that kills itself, as `kill -9` would.
+
+    python killed_labelling.py STORE OUT PLACE COUNT
+"""
 
 import os
 import signal

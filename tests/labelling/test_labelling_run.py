@@ -1,4 +1,4 @@
-"""Labelling a store: counts, failures by name, and a killed run that ends like an undisturbed one."""
+"""Labelling a store: counts, failures by name, and runs that are killed and go on."""
 
 import collections
 import json
@@ -91,7 +91,9 @@ def test_what_is_done_is_not_done_again(store, tmp_path, monkeypatch):
     assert done == ["b_quiet", "c_walker"]
 
 
-def test_a_damaged_clip_is_named_and_the_rest_is_labelled(store, undisturbed, tmp_path, monkeypatch):
+def test_a_damaged_clip_is_named_and_the_rest_is_labelled(
+    store, undisturbed, tmp_path, monkeypatch
+):
     original = StoreSource.clip
 
     def broken(self, index):

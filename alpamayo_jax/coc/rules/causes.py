@@ -97,7 +97,8 @@ def crossing(scene: Scene) -> Cause | None:
     other_way = (scene.apart > np.deg2rad(35.0)) | agents.vulnerable
     toward = (scene.d * scene.across < 0) | (scene.clearance < CORRIDOR)
     oncoming = scene.facing > _ONCOMING
-    moves = np.where(oncoming & ~agents.vulnerable, agents.speed > 1.0, np.abs(scene.across) > least)
+    sideways = np.abs(scene.across) > least
+    moves = np.where(oncoming & ~agents.vulnerable, agents.speed > 1.0, sideways)
     known = agents.age > 0.3
     ours = np.isfinite(scene.conflict_in) & moves & toward & other_way & known & (scene.gap > -1.0)
     # Someone oncoming who is on the route now drives past the end of it: the route turns away.
@@ -185,7 +186,8 @@ def obstacle(
     """
     agents = scene.agents
     sign = 1.0 if side == "left" else -1.0
-    close = (scene.clearance < CORRIDOR + 1.2 + shift) & (scene.clearance > 0.3) & (sign * scene.d > 0)
+    close = (scene.clearance < CORRIDOR + 1.2 + shift) & (scene.clearance > 0.3)
+    close &= sign * scene.d > 0
     slow = (agents.speed < _STOPPED) | (agents.vulnerable & (agents.speed < 3.0))
     ours = np.flatnonzero(close & slow & (scene.gap > -2.0) & (scene.gap < reach))
     if not len(ours):

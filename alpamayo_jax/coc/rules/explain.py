@@ -11,6 +11,7 @@ from alpamayo_jax.coc.rules.scene import Scene
 from alpamayo_jax.coc.scenarios import ScenarioClass
 
 _CLOSE_S, _CLOSE_M = 3.0, 6.0  # a lead within this time and distance is why the ego slows down
+_HINDERS = ("stopped", "slower", "slowing")
 _FAR_S = 4.5  # the same of one that stands, slows or is slower
 
 
@@ -213,7 +214,7 @@ def person(scene: Scene) -> Reason | None:
 def lane_change(scene: Scene, moment: Moment) -> Reason | None:
     """Why the ego is about to change lane: a slower road user ahead, or something in its lane."""
     ahead = causes.lead_in_lane(scene)
-    if ahead is None or ahead.component.attributes["motion"] not in ("stopped", "slower", "slowing"):
+    if ahead is None or ahead.component.attributes["motion"] not in _HINDERS:
         return None
     words = f"Change to the {moment.side} lane because {ahead.clause}"
     return Reason(
@@ -238,7 +239,7 @@ def nudge(scene: Scene, moment: Moment, leaves: bool) -> Reason | None:
 def _matters(scene: Scene, ahead: Cause, steady: bool) -> bool:
     """Whether a lead is why the ego slows down; `steady`: one that only keeps its speed counts."""
     fact, speed = ahead.component.fact, max(scene.speed, 1.0)
-    if ahead.component.attributes["motion"] in ("stopped", "slowing", "slower"):
+    if ahead.component.attributes["motion"] in _HINDERS:
         return fact["gap_m"] < _CLOSE_M + _FAR_S * speed
     pulls_away = fact["speed_mps"] > scene.speed + 0.5
     return steady and not pulls_away and fact["gap_m"] < _CLOSE_S * speed
