@@ -117,7 +117,7 @@ def test_again_is_nothing_to_do(root, undisturbed):
 KILLS = (
     *(("file", 0), ("file", 1), ("file", 2), ("frame", 0), ("frame", 33), ("rename", 0)),
     *(("rename", 2), ("rename", 6), ("rename", 7)),
-    *(("dataset", 0), ("record", 1), ("summary", 0), ("cleaning", 0)),
+    *(("dataset", 0), ("record", 1), ("summary", 0), ("cleaning", 0), ("cleaning", 1)),
 )
 
 
@@ -130,7 +130,7 @@ def test_killed_at_any_moment_and_started_again(root, undisturbed, tmp_path, pla
         [*command, str(count)], env=os.environ | {"PYTHONPATH": paths}, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    whole = place in ("summary", "cleaning") or (place, count) == ("rename", 7)
+    whole = (place, count) in (("summary", 0), ("rename", 7), ("cleaning", 1))
     assert store.is_complete(out) == whole
     if not whole:
         with pytest.raises(InputError, match="no store is there|has not finished"):
