@@ -14,10 +14,12 @@ from alpamayo_jax.coc.annotated import NOT_ANNOTATED, Annotations
 from alpamayo_jax.coc.balance import per_class, per_decision
 from alpamayo_jax.coc.checks import RULES, Failure, check_label
 from alpamayo_jax.coc.component import Component
+from alpamayo_jax.coc.frames import camera_pictures
 from alpamayo_jax.coc.rules.labeller import AUTHOR
 from alpamayo_jax.coc.schema import CocLabel
 from alpamayo_jax.data.sources import ClipSource
 from alpamayo_jax.types import InputError
+from alpamayo_jax.viz.drive import front_camera
 from alpamayo_jax.viz.keyframe import Mark, keyframe_picture
 from alpamayo_jax.viz.report import Report
 from alpamayo_jax.viz.scene import local_track, scene_at
@@ -202,8 +204,14 @@ def label_page(
     )
     for one in shown:
         label = one.label
-        picture = label_picture(source.clip(one.clip), label)
-        report.picture(picture, f"{label.clip} at {label.keyframe_s:.1f} s: {label.trace}")
+        clip, name = source.clip(one.clip), f"{label.clip} at {label.keyframe_s:.1f} s"
+        report.picture(label_picture(clip, label), f"{name}: {label.trace}")
+        if front_camera(clip.cameras) is not None:
+            try:
+                frames = camera_pictures(clip, [label.keyframe_s], latest=label.keyframe_s)
+                report.picture(frames[0].data, f"{name}, what the front camera saw last")
+            except InputError as error:  # a page of many drives is not stopped by one frame
+                report.text(str(error))
         report.table(fact_rows(label))
         for failure in one.failures:
             report.text(f"Fails {failure.rule}: {failure.message}")

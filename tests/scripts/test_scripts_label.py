@@ -47,7 +47,7 @@ def test_report(store, labelled, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["failed_labels"] == 0 and summary["pictures"] == 2
     assert set(summary["failures"]) >= {"causal_coverage", "not_annotated"}
-    assert (tmp_path / "report.html").read_text().count("<img ") == 2
+    assert (tmp_path / "report.html").read_text().count("<img ") == 4  # and what the camera saw
 
 
 def test_refused(store, labelled, tmp_path):
