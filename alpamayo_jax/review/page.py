@@ -260,7 +260,10 @@ class ReviewPage:
             ui.notify(str(error), type="warning")
             return
         ui.notify({"save": "Saved", "accept": "Accepted", "reject": "Rejected"}[action.value])
-        self._open(self._key if action is Action.SAVE else self._due(self._key) or self._key)
+        due = self._key if action is Action.SAVE else self._due(self._key)
+        if due is None:
+            ui.notify("Nothing is left for you in this pass.")
+        self._open(due or self._key)
 
     def _count(self) -> None:
         summary = self._desk.book.summary()

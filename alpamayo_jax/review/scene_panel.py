@@ -97,6 +97,8 @@ class ScenePanel:
             self._stop()
 
     def _show_time(self) -> None:
+        if not self._clip:
+            return
         seconds = float(self._slider.value)
         self._time.text = f"{seconds:+.1f} s"
         if self._camera.visible:

@@ -2,9 +2,13 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
-from script_process import assert_refused, run_script
+from script_process import EXPERIMENTS, assert_refused, run_script
 
 from alpamayo_jax.coc.schema import append_labels, read_labels
 from alpamayo_jax.data.ingest import ingest
@@ -117,6 +121,32 @@ def test_an_endpoint_that_goes_away_costs_nothing_twice(store, labelled, tmp_pat
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
     seconds = {"seconds": 0}
     assert summary_of(tmp_path) | seconds == summary_of(undisturbed) | seconds
+
+
+def test_killed_in_the_middle_of_a_question(store, labelled, tmp_path):
+    """kill -9 while answers are under way; started again it ends as if nothing had been."""
+    undisturbed, requests = labelled
+    script = EXPERIMENTS / "label.py"
+    running, left = [], iter(range(6))
+
+    def reply(body):
+        if next(left, None) is None:
+            running[0].kill()
+        return model(body)
+
+    with serving(reply) as (url, endpoint):
+        command = [sys.executable, script, *label_flags(store, tmp_path, url)[1:]]
+        env = os.environ | {"PYTHONPATH": str(EXPERIMENTS.parent)}
+        running.append(subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL))
+        assert running[0].wait(120) == -signal.SIGKILL
+        assert not (tmp_path / "labels.jsonl").exists()
+        endpoint.reply, asked = model, len(endpoint.bodies)
+        again = run_script(*label_flags(store, tmp_path, url))
+        assert again.returncode == 0, again.stderr
+        # What was under way when it died may be paid for again, and nothing else.
+        assert requests - asked <= len(endpoint.bodies) - asked <= requests - 4
+    for name in ("labels.jsonl", "rejected.jsonl", "quarantine.jsonl"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
 def test_malformed_answers_are_kept_and_counted(store, tmp_path):
