@@ -186,3 +186,15 @@ def test_windows_are_counted(out):
     source = store.open_store(out)
     total = sum(int(source.record(i)["windows"]) for i in range(2))
     assert len(list_windows(source)) == total
+
+
+def test_a_damaged_dataset_is_named(out, tmp_path):
+    copy = _copy(out, tmp_path)
+    path = next(store.dataset_dir(copy).glob("*.array_record*"))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 255  # in the first record
+    path.write_bytes(bytes(data))
+    damaged = store.open_store(copy)
+    with pytest.raises(InputError, match="store .*: record 0 is unreadable"):
+        damaged.clip(0)
+    assert damaged.clip(1).clip_id == "clip1"
