@@ -166,7 +166,7 @@ class _Adder:
                 self._before = ui.slider(min=0.0, max=2.0, step=0.1, value=0.0).classes("grow")
                 ui.label().bind_text_from(
                     self._before, "value", lambda v: f"{v:.1f} s before"
-                ).classes("text-sm w-24 tabular-nums")
+                ).classes("text-sm whitespace-nowrap tabular-nums")
                 tag(ui.button("Add", on_click=self._done), "add").props("unelevated dense no-caps")
         self._draw_fields()
 

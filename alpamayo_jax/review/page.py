@@ -82,7 +82,10 @@ class ReviewPage:
         ui.query(".nicegui-content").classes("p-0 gap-0")
         ui.query("body").classes("bg-white")
         self._header(author, role if role in list(Role) else Role.ANNOTATOR.value)
-        with ui.row().classes("w-full no-wrap items-start gap-6 px-5 py-4"):
+        self._empty = ui.label("There is no label yet. Begin one with the plus sign.")
+        self._empty.classes("text-base p-5")
+        self._body = ui.row().classes("w-full no-wrap items-start gap-6 px-5 py-4")
+        with self._body:
             with ui.column().classes("w-[56%] gap-3 sticky top-16"):
                 self._scene = ScenePanel(desk, self._show_future)
             with ui.column().classes("w-[44%] gap-2"):
@@ -161,8 +164,9 @@ class ReviewPage:
         """Shows a keyframe; one that has no label yet gets an empty form."""
         self._count()
         self._key = key
+        self._empty.set_visibility(key is None)
+        self._body.set_visibility(key is not None)
         if key is None:
-            self._name.text = "There is no label. Begin one with the plus sign."
             return
         known = key in self._desk.book.keys
         entry = self._desk.book.entry(key) if known else None

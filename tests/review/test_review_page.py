@@ -1,5 +1,6 @@
 """The page in a real browser: looking, changing, judging, by several people."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -48,20 +49,20 @@ def work(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(work):
-    """(address, process) of experiments/review.py."""
+@contextlib.contextmanager
+def serving_page(store, folder):
+    """Yields (address, process) of experiments/review.py."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        sys.executable, ROOT / "experiments" / "review.py", f"--store={work / 'store'}",
-        f"--labels={work / 'labels.jsonl'}", f"--port={port}", "--author=ann",
+        sys.executable, ROOT / "experiments" / "review.py", f"--store={store}",
+        f"--labels={folder / 'labels.jsonl'}", f"--port={port}", "--author=ann",
     ]  # fmt: skip
     # NiceGUI looks for pytest there, and would serve something else.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     env["PYTHONPATH"] = str(ROOT)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, cwd=work, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env, cwd=folder)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -75,6 +76,12 @@ def server(work):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(work):
+    with serving_page(work / "store", work) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +251,24 @@ def test_a_keyframe_of_ones_own(open_page, work):
     page.get_by_text("at 8.0 s").wait_for()
     page.get_by_test_id("accept").click()
     page.get_by_text("choose the scenario").first.wait_for()
+
+
+def test_an_empty_desk(browser, work, tmp_path):
+    """Without labels the page says how to begin."""
+    (tmp_path / "labels.jsonl").write_text("")
+    with serving_page(work / "store", tmp_path) as (address, _):
+        page = browser.new_page()
+        page.goto(address)
+        page.get_by_text("There is no label yet").wait_for()
+        assert not page.get_by_test_id("accept").is_visible()
+        page.keyboard.press("Space")
+        page.get_by_label("New keyframe").click()
+        page.get_by_role("dialog").get_by_role("combobox", name="Drive").click()
+        page.get_by_role("option").first.click()
+        page.get_by_role("dialog").get_by_role("spinbutton").fill("99")
+        page.get_by_text("Begin", exact=True).click()
+        page.get_by_text("the time must be").wait_for()
+        page.close()
 
 
 def test_only_this_machine_is_answered(server):
