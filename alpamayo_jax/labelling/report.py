@@ -8,6 +8,13 @@ from typing import Any, Iterable, Sequence
 
 import numpy as np
 
+from alpamayo_jax.action.meta_actions import (
+    LateralAction,
+    LongitudinalAction,
+    lateral_actions,
+    longitudinal_actions,
+    spans,
+)
 from alpamayo_jax.clip import Clip
 from alpamayo_jax.coc import motion
 from alpamayo_jax.coc.annotated import NOT_ANNOTATED, Annotations
@@ -15,6 +22,8 @@ from alpamayo_jax.coc.balance import per_class, per_decision
 from alpamayo_jax.coc.checks import RULES, Failure, check_label
 from alpamayo_jax.coc.component import Component
 from alpamayo_jax.coc.frames import camera_pictures
+from alpamayo_jax.coc.lane_moves import LaneAction, lane_actions
+from alpamayo_jax.coc.lanes import roads_of
 from alpamayo_jax.coc.rules.labeller import AUTHOR
 from alpamayo_jax.coc.schema import CocLabel
 from alpamayo_jax.data.sources import ClipSource
@@ -215,7 +224,29 @@ def label_page(
         report.table(fact_rows(label))
         for failure in one.failures:
             report.text(f"Fails {failure.rule}: {failure.message}")
+    report.section("Meta-actions", "What the ego does in the drives above, at 10 Hz.")
+    report.table(meta_action_rows(source, sorted({one.clip for one in shown})))
     return report
+
+
+def meta_action_rows(source: ClipSource, numbers: Sequence[int]) -> list[dict[str, str]]:
+    """Meta-actions of clips in order of time: the clip, the channel, what it does until when."""
+    rows = []
+    for number in numbers:
+        clip = source.clip(number)
+        own = motion.ego_motion(clip.ego)
+        step = np.linalg.norm(np.diff(own.xy, axis=0), axis=-1)
+        step = np.concatenate([step[:1], step])
+        channels = {
+            "longitudinal": (longitudinal_actions(own.speed), LongitudinalAction),
+            "lateral": (lateral_actions(own.speed, own.heading, step), LateralAction),
+        }
+        if clip.map_lines is not None:
+            channels["lane"] = lane_actions(own, roads_of(clip.map_lines)), LaneAction
+        for channel, (labels, kind) in channels.items():
+            words = [f"{s.name} until {own.t[s.end - 1]:.1f} s" for s in spans(labels, kind)]
+            rows.append({"clip": clip.clip_id, "channel": channel, "actions": ", ".join(words)})
+    return rows
 
 
 def _caption(label: CocLabel) -> list[str]:

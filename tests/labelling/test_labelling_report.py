@@ -79,3 +79,12 @@ def test_a_damaged_list_of_rejected_keyframes(tmp_path, text):
     with pytest.raises(InputError, match="rejected.jsonl:2"):
         report.rejected_rules(tmp_path)
     assert report.rejected_rules(tmp_path / "nowhere") == {}
+
+
+def test_meta_actions_as_rows(made):
+    source, _, _ = made
+    rows = report.meta_action_rows(source, [0, 1])
+    assert [row["channel"] for row in rows] == ["longitudinal", "lateral", "lane"] * 2
+    assert "strong decelerate until" in rows[0]["actions"] and rows[0]["clip"] == "a_lead"
+    assert rows[3]["actions"] == "maintain speed until 16.0 s"
+    assert rows[5]["actions"] == "keep lane until 16.0 s"
