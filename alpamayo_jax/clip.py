@@ -139,6 +139,23 @@ class ReasoningLabel:
 
 
 @dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that happened at a time and that is no pose, box or line.
+
+    Attributes:
+      t: seconds; a state holds from then until the next event of its kind and place.
+      kind: what, for example "traffic_light", "turn_signal" or "keyframe".
+      value: its state, for example "red", "left" or "on"; "" where there is none.
+      xyz: where, world; None where it has no place.
+    """
+
+    t: float
+    kind: str
+    value: str = ""
+    xyz: tuple[float, float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Clip:
     """A drive.
 
@@ -150,6 +167,7 @@ class Clip:
       agents: other road users, or None where not annotated.
       map_lines: the map, or None.
       reasoning: traces in order of time; empty where there are none.
+      events: in order of time, several may share one; empty where there are none.
     """
 
     clip_id: str
@@ -159,6 +177,7 @@ class Clip:
     agents: AgentTable | None = None
     map_lines: MapLines | None = None
     reasoning: tuple[ReasoningLabel, ...] = ()
+    events: tuple[Event, ...] = ()
 
     def camera(self, index: int) -> Camera:
         """The camera of that index in the release's map.
@@ -201,6 +220,7 @@ class Clip:
         times = [label.t for label in self.reasoning]
         if not np.isfinite(times).all() or times != sorted(set(times)):
             raise InputError(f"{where}: times of reasoning must rise without repeats, got {times}")
+        check_events(f"{where}: events", self.events)
         return self
 
 
@@ -314,3 +334,16 @@ def check_map_lines(where: str, lines: MapLines) -> None:
             f"{where}: offsets must rise from 0 to the {len(lines.points)} points, got "
             f"{offsets[:3].tolist()} ... {offsets[-3:].tolist()}"
         )
+
+
+def check_events(where: str, events: tuple[Event, ...]) -> None:
+    """Raises `InputError` unless the events are in order of time and each has a kind."""
+    last = -np.inf
+    for i, event in enumerate(events):
+        if not (np.isfinite(event.t) and event.t >= last):
+            raise InputError(f"{where}[{i}]: t is {event.t} after {last}; times must not fall")
+        if not event.kind:
+            raise InputError(f"{where}[{i}]: kind is empty; it says what happened")
+        if event.xyz is not None:
+            check_finite(f"{where}[{i}]", "xyz", np.asarray(event.xyz, np.float64), (3,))
+        last = event.t

@@ -15,16 +15,21 @@ import ml_collections
 from alpamayo_jax import settings
 from alpamayo_jax.config import ConfigError, ModelConfig, build
 from alpamayo_jax.data.mirror import WithMirrored
+from alpamayo_jax.data.mixture import Mixture, Part
+from alpamayo_jax.data.question_answering import QuestionSource
 from alpamayo_jax.data.sources import (
+    SOURCES,
     ClipSource,
     Split,
     Window,
+    list_windows,
     make_source,
     split_by_clip,
     split_by_time,
 )
 from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new_policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.labelling.source import WithLabels
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.presets import preset
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
@@ -122,13 +127,9 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
       InputError: clips that are not there, are defective or have no window in range.
     """
     data = config.data
-    if data.source == "clips":
-        if not data.root:
-            raise ConfigError("data.source=clips needs data.root, the folder of the clips")
-        source = make_source("clips", root=data.root, cache_mb=_FRAME_CACHE_MB)
-    else:
-        total = data.num_clips + data.num_test_clips
-        source = make_source(data.source, num_clips=total, seed=config.seed)
+    source = _source(config)
+    if data.get("labels"):
+        source = WithLabels(source, data.labels)
     strides = dict(train_stride_s=data.train_stride_s, test_stride_s=data.test_stride_s)
     if data.source == "clips":
         split = split_by_time(
@@ -140,11 +141,53 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
         )
     else:
         split = split_by_clip(source, data.num_test_clips, num_frames=data.num_frames, **strides)
-    training = _spread(split.train, data.max_train_windows)
-    if not data.mirror:
-        return Data(source, split, source, training)
-    mirrored = tuple((number + len(source), t0) for number, t0 in training)
-    return Data(source, split, WithMirrored(source), training + mirrored)
+    labelled = source.labelled(split.train) if data.get("labels") else split.train
+    training = _spread(labelled, data.max_train_windows)
+    training_source: ClipSource = source
+    if data.mirror:
+        training += tuple((number + len(source), t0) for number, t0 in training)
+        training_source = WithMirrored(source)
+    if data.get("mixture"):
+        parts = [Part(training_source, training)]
+        parts += [_part(text, data) for text in data.mixture]
+        training_source = Mixture(parts)
+        training = training_source.windows
+    return Data(source, split, training_source, training)
+
+
+def _source(config: ml_collections.ConfigDict) -> ClipSource:
+    data = config.data
+    if data.source == "procedural":
+        total = data.num_clips + data.num_test_clips
+        return make_source("procedural", num_clips=total, seed=config.seed)
+    if data.source in SOURCES and not data.root:
+        raise ConfigError(f"data.source={data.source} needs data.root, the folder of the clips")
+    return _folder_source(data.source, data.root)
+
+
+def _folder_source(kind: str, path: str) -> ClipSource:
+    place = "path" if kind == "store" else "root"
+    return make_source(kind, cache_mb=_FRAME_CACHE_MB, **{place: path})
+
+
+def _part(text: str, data: ml_collections.ConfigDict) -> Part:
+    weight, _, rest = text.partition(" ")
+    kind, _, path = rest.partition(" ")
+    try:
+        share = float(weight)
+    except ValueError:
+        share = math.nan
+    if not (math.isfinite(share) and share > 0 and kind and path) or kind == "procedural":
+        raise ConfigError(
+            f"data.mixture {text!r} must be a weight above 0, clips, store, physical_ai or "
+            f"questions, and a path"
+        )
+    if kind == "questions":
+        questions = QuestionSource(path)
+        return Part(questions, questions.windows, share)
+    source = _folder_source(kind, path)
+    windows = list_windows(source, stride_s=data.train_stride_s, num_frames=data.num_frames)
+    return Part(source, windows, share)
 
 
 def _spread(windows: tuple[Window, ...], most: int) -> tuple[Window, ...]:
@@ -209,6 +252,14 @@ def make_training(
       ConfigError: an unknown stage, or knobs that do not fit each other or the devices.
     """
     stage = stage_settings(name, config)
+    if stage.objective != "tokens" and any(
+        isinstance(part.source, QuestionSource)
+        for part in getattr(data.training_source, "parts", ())
+    ):
+        raise ConfigError(
+            f"{name}.objective {stage.objective!r} learns trajectories, but data.mixture has "
+            f"questions, which have none"
+        )
     run = _section(settings.RunSettings, config, "run")
     return assemble.make_training(
         name,

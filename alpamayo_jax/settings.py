@@ -14,10 +14,14 @@ class DataSettings:
     """Clips, and which of their windows train and test.
 
     Attributes:
-      source: "procedural" (simulated drives) or "clips" (a folder of recorded ones).
-      root: clips: the folder.
+      source: "procedural" (simulated drives), "clips" (a folder of recorded ones), "store" (what
+        `experiments/ingest.py` wrote) or "physical_ai" (NVIDIA's data set in its own layout).
+      root: the folder of all but procedural.
+      mixture: what else trains, each "WEIGHT KIND PATH" with a KIND of `source` or "questions" (a
+        table in the form of LingoQA, for objective tokens only); `source` itself has weight 1.
       num_clips: procedural: how many drives train.
-      num_test_clips: procedural: how many more are held out.
+      num_test_clips: how many are held out: more of procedural, the last of a store or of
+        physical_ai.
       train_seconds: clips: windows that train lie in (first, last) on each clip's clock; None is
         an open end.
       test_seconds: clips: windows that are held out.
@@ -26,6 +30,10 @@ class DataSettings:
       test_stride_s: between windows that are held out.
       num_frames: per camera, 0.1 s apart, the last at t0.
       max_length: tokens of a conversation; shorter ones are padded to it on the left.
+      pack_lengths: rows of like length share a batch, padded to the first of these that holds them
+        (rising; the last is the longest conversation); empty: every row is padded to `max_length`.
+      labels: file of Chain-of-Causation labels, or its folder: they are the reasoning, in place of
+        any that the clips came with, and only windows that have one train; "": none.
       mirror: also train on every window seen in a mirror.
       num_workers: processes that prepare batches; 0: threads of this one.
       cache_mb: memory for prepared windows, in MiB per process; 0 prepares them anew every epoch.
@@ -33,6 +41,7 @@ class DataSettings:
 
     source: str = "procedural"
     root: str = ""
+    mixture: tuple[str, ...] = ()
     num_clips: int = 32
     num_test_clips: int = 8
     train_seconds: tuple = (0.0, 50.0)
@@ -42,6 +51,8 @@ class DataSettings:
     test_stride_s: float = 0.5
     num_frames: int = 4
     max_length: int = 3200
+    pack_lengths: tuple[int, ...] = ()
+    labels: str = ""
     mirror: bool = False
     num_workers: int = 0
     cache_mb: int = 1024

@@ -8,8 +8,8 @@ Suites:
     train   a train step of stage 1: seconds, tokens per second, share of the peak (MFU); the tiny
             policy, and the 0.5B policy of the paper (on CPUs of its widths but with two layers),
             beside Qwen3-VL of transformers with the same weights, batch and threads, in turns
-    data    windows per second with 0, 1 and 2 workers, and the share of a tiny train step spent
-            waiting for them
+    data    clips and windows per second with 0, 1 and 2 workers, read from a store of simulated
+            drives, and the share of a tiny train step spent waiting for them
 
 Writes OUT/summary.json: suite, phases (name -> median, spread from the 10th to the 90th percentile
 and more, see `alpamayo_jax/benchmark`), device and versions.

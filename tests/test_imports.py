@@ -20,7 +20,7 @@ FLOORS = (
     {"models", "tokens", "coc"},
     {"decode", "sim"},
     {"data", "export"},
-    {"train", "serve", "evaluate"},
+    {"train", "serve", "evaluate", "labelling", "review"},
     {"rl", "reporting"},
     {"recipe", "cli", "plan"},
     {"testing"},

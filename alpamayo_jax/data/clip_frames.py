@@ -1,4 +1,4 @@
-"""The images of a clip folder: frames.csv and the JPEG files it names."""
+"""The images of a clip folder: frames.csv and the files it names, images or videos."""
 
 import csv
 import dataclasses
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alpamayo_jax.clip import check_rising
+from alpamayo_jax.data import video
 from alpamayo_jax.types import InputError
 
 COLUMNS = ("camera", "index", "t_s", "file")
@@ -17,10 +18,20 @@ _FORMATS = ("JPEG", "PNG")
 
 @dataclasses.dataclass(frozen=True)
 class FrameFiles:
-    """The rows of one camera: times float64 [F] and F files."""
+    """The rows of one camera: times float64 [F] and F files; of a video, F times the same one."""
 
     times: np.ndarray
     files: tuple[Path, ...]
+
+    def reader(
+        self, clip_id: str, camera: str, width: int, height: int
+    ) -> "FrameReader | video.VideoReader":
+        """`Camera.read`; raises `InputError` for a video with another number of frames."""
+        if not _is_video(self.files[0]):
+            return FrameReader(clip_id, camera, self.files, width, height)
+        opener = video.VideoFile(self.files[0])
+        size, count = (width, height), len(self.times)
+        return video.VideoReader(clip_id, camera, opener, size, count).check()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +47,11 @@ class FrameReader:
     width: int
     height: int
 
+    def encoded(self, frame: int) -> bytes:
+        """The file of one frame as it is, undamaged; raises `InputError` as `__call__`."""
+        self(frame)
+        return self.files[frame].read_bytes()
+
     def __call__(self, frame: int) -> np.ndarray:
         """Decodes one frame.
 
@@ -50,7 +66,11 @@ class FrameReader:
             )
         path = self.files[frame]
         where = f"clip {self.clip_id!r}: camera {self.camera!r} frame {frame}: {path}"
-        image = _decode(where, path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{where}: the image is unreadable or cut off: {error}") from error
+        image = decode_image(where, data)
         if image.shape[:2] != (self.height, self.width):
             raise InputError(
                 f"{where}: the image is {image.shape[1]} x {image.shape[0]} pixels, meta.json says "
@@ -107,7 +127,19 @@ def _camera_frames(where: str, name: str, rows: list[tuple[int, float, Path]]) -
     indices = [index for index, _, _ in rows]
     if indices != sorted(set(indices)) or indices[0] < 0:
         raise InputError(f"{place}: index must rise from 0 or above without repeats")
+    videos = {file for _, _, file in rows if _is_video(file)}
+    if videos and ({file for _, _, file in rows} != videos or len(videos) > 1):
+        raise InputError(f"{place}: file must be images, or one video in every row")
+    if videos and indices != list(range(len(rows))):
+        raise InputError(
+            f"{place}: index must number the frames of a video from 0 on, one row each, "
+            f"got {indices[:3]} ... {indices[-1]} in {len(rows)} rows"
+        )
     return FrameFiles(times=times, files=tuple(file for _, _, file in rows))
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in video.SUFFIXES
 
 
 def _parse(place: str, column: str, text: str, kind: type):
@@ -131,9 +163,13 @@ def _inside(place: str, root: Path, name: str) -> Path:
     return path
 
 
-def _decode(where: str, path: Path) -> np.ndarray:
+def decode_image(where: str, data: bytes) -> np.ndarray:
+    """JPEG or PNG -> uint8 [height, width, 3]; grey images get three equal channels.
+
+    Raises:
+      InputError: starts with `where`: damaged, cut off, or of another kind.
+    """
     try:
-        data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.verify()
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:

@@ -23,18 +23,16 @@ def read_ego(clip_id: str, path: Path) -> clip_lib.EgoTrack:
       InputError: names clip, file and field: unreadable, missing, misshaped, not finite, clocks
         that repeat or go backwards, rotations that are not unit, gaps above `MAX_GAP_S`.
     """
-    arrays, where = _load(clip_id, path)
+    return ego_of(*load(clip_id, path))
+
+
+def ego_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.EgoTrack:
+    """The track in the arrays of an ego.npz; raises `InputError` as `read_ego`."""
     t, xyz, quat = (_numbers(where, arrays, name) for name in _RAW)
     clip_lib.check_track(where, _RAW, t, xyz, quat)
-    gaps = np.diff(t)
-    if gaps.max() > MAX_GAP_S:
-        row = int(np.argmax(gaps)) + 1
-        raise InputError(
-            f"{where}: t has a gap of {gaps[row - 1]:.3f} s between {t[row - 1]:.3f} s and "
-            f"{t[row]:.3f} s (row {row}); split the clip where {MAX_GAP_S} s are exceeded"
-        )
+    check_gaps(where, "t", t)
     if not any(name in arrays for name in _GRID):
-        return _resample(t, xyz, quat)
+        return resample(t, xyz, quat)
     t10, xyz10, quat10 = (_numbers(where, arrays, name) for name in _GRID)
     clip_lib.check_track(where, _GRID, t10, xyz10, quat10)
     clip_lib.check_grid(where, "t10", t10)
@@ -53,7 +51,11 @@ def read_agents(clip_id: str, path: Path) -> clip_lib.AgentTable:
     Raises:
       InputError: names clip, file and field.
     """
-    arrays, where = _load(clip_id, path)
+    return agents_of(*load(clip_id, path))
+
+
+def agents_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.AgentTable:
+    """The table in the columns of an agents.npz; raises `InputError` as `read_agents`."""
     agents = clip_lib.AgentTable(
         t=_numbers(where, arrays, "t"),
         track=_integers(where, arrays, "track", np.int32),
@@ -72,7 +74,11 @@ def read_map_lines(clip_id: str, path: Path) -> clip_lib.MapLines:
     Raises:
       InputError: names clip, file and field.
     """
-    arrays, where = _load(clip_id, path)
+    return map_lines_of(*load(clip_id, path))
+
+
+def map_lines_of(arrays: dict[str, np.ndarray], where: str) -> clip_lib.MapLines:
+    """The lines in the arrays of a map.npz; raises `InputError` as `read_map_lines`."""
     lines = clip_lib.MapLines(
         points=_numbers(where, arrays, "points"),
         offsets=_integers(where, arrays, "offsets", np.int64),
@@ -83,10 +89,19 @@ def read_map_lines(clip_id: str, path: Path) -> clip_lib.MapLines:
     return lines
 
 
-def _resample(t: np.ndarray, xyz: np.ndarray, quat: np.ndarray) -> clip_lib.EgoTrack:
+def resample(
+    t: np.ndarray, xyz: np.ndarray, quat: np.ndarray, start: float | None = None
+) -> clip_lib.EgoTrack:
+    """A recorded track at 10 Hz: positions linearly, rotations along the shortest arc.
+
+    Args:
+      t, xyz, quat: recorded poses, checked.
+      start: first time of the grid, within the track; None: that of the track.
+    """
+    start = t[0] if start is None else start
     # The last step is kept when rounding alone would lose it.
-    count = int((t[-1] - t[0]) / clip_lib.GRID_DT + 1e-6) + 1
-    grid = t[0] + clip_lib.GRID_DT * np.arange(count)
+    count = int((t[-1] - start) / clip_lib.GRID_DT + 1e-6) + 1
+    grid = start + clip_lib.GRID_DT * np.arange(count)
     inside = np.clip(grid, t[0], t[-1])
     rotations = Slerp(t, Rotation.from_quat(quat, scalar_first=True))(inside)
     return clip_lib.EgoTrack(
@@ -96,7 +111,23 @@ def _resample(t: np.ndarray, xyz: np.ndarray, quat: np.ndarray) -> clip_lib.EgoT
     )
 
 
-def _load(clip_id: str, path: Path) -> tuple[dict[str, np.ndarray], str]:
+def check_gaps(where: str, name: str, t: np.ndarray) -> None:
+    """Raises `InputError` where two recorded poses are more than `MAX_GAP_S` apart."""
+    gaps = np.diff(t)
+    if gaps.max() > MAX_GAP_S:
+        row = int(np.argmax(gaps)) + 1
+        raise InputError(
+            f"{where}: {name} has a gap of {gaps[row - 1]:.3f} s between {t[row - 1]:.3f} s and "
+            f"{t[row]:.3f} s (row {row}); split the clip where {MAX_GAP_S} s are exceeded"
+        )
+
+
+def load(clip_id: str, path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of an npz file, and how messages name it.
+
+    Raises:
+      InputError: it is missing or damaged, or holds pickled objects.
+    """
     where = f"clip {clip_id!r}: {path}"
     if not path.is_file():
         raise InputError(f"{where}: the file is missing")

@@ -5,12 +5,12 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from alpamayo_jax import clip as clip_lib
+from alpamayo_jax.data import clip_meta
 from alpamayo_jax.types import InputError
 
 
@@ -62,7 +62,8 @@ def _write_files(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
         np.savez_compressed(folder / "agents.npz", **_columns(clip.agents))
     if clip.map_lines is not None:
         np.savez_compressed(folder / "map.npz", **_columns(clip.map_lines))
-    (folder / "meta.json").write_text(json.dumps(_meta(clip), indent=1) + "\n", encoding="utf-8")
+    meta = json.dumps(clip_meta.describe(clip), indent=1)
+    (folder / "meta.json").write_text(meta + "\n", encoding="utf-8")
 
 
 def _write_frames(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
@@ -82,33 +83,6 @@ def _write_frames(folder: Path, clip: clip_lib.Clip, jpeg_quality: int) -> None:
                 # Colour at full resolution: small rendered signs lose theirs otherwise.
                 image.save(folder / name, quality=jpeg_quality, subsampling=0)
                 table.writerow((camera.name, frame, repr(float(time)), name))
-
-
-def _meta(clip: clip_lib.Clip) -> dict[str, Any]:
-    return {
-        "clip_id": clip.clip_id,
-        "ego_frame": "x forward, y left, z up",
-        "world_frame": "right-handed, z up, metres",
-        "ground_z": float(clip.ground_z),
-        "n_images": sum(len(camera.times) for camera in clip.cameras),
-        "cameras": {camera.name: _calibration(camera) for camera in clip.cameras},
-        "reasoning": [{"t": float(label.t), "text": label.text} for label in clip.reasoning],
-    }
-
-
-def _calibration(camera: clip_lib.Camera) -> dict[str, Any]:
-    lens = camera.intrinsics
-    entry: dict[str, Any] = {
-        "index": camera.index,
-        "stored_size": [camera.width, camera.height],
-        "cx": float(lens.cx),
-        "cy": float(lens.cy),
-        "ego_from_camera": np.asarray(camera.ego_from_camera, np.float64).tolist(),
-    }
-    if isinstance(lens, clip_lib.FTheta):
-        poly = [float(value) for value in lens.forward_poly]
-        return entry | {"model": "ftheta", "fw_poly": poly, "max_angle": float(lens.max_angle)}
-    return entry | {"model": "pinhole", "fx": float(lens.fx), "fy": float(lens.fy)}
 
 
 def _columns(table: clip_lib.AgentTable | clip_lib.MapLines) -> dict[str, np.ndarray]:

@@ -40,6 +40,12 @@ def concatenate(batches: Sequence[TrainBatch], config: ModelConfig) -> TrainBatc
     return joined.replace(inputs=joined.inputs.replace(position_ids=positions))
 
 
+def lengthen(batch: TrainBatch, length: int, config: ModelConfig) -> TrainBatch:
+    """The batch padded on the left to `length` tokens, which is at least what it has."""
+    pixels = batch.inputs.pixel_values
+    return _padded(batch, length, pixels.shape[1], pixels.shape[2], config)
+
+
 def truncate_after(batch: TrainBatch, token_id: int) -> TrainBatch:
     """The batch up to the last token `token_id` of its rows, as when that had just been written.
 

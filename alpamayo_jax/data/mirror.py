@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from alpamayo_jax.clip import Camera, Clip, FTheta, Pinhole
+from alpamayo_jax.clip import Camera, Clip, Event, FTheta, Pinhole
 from alpamayo_jax.data.sources import ClipSource
 
 _FLIP_Y = np.array([1.0, -1.0, 1.0])
@@ -44,7 +44,8 @@ def mirror_clip(clip: Clip) -> Clip:
     """The clip reflected in the plane y = 0 of the world, images and words included.
 
     A reflection turns y and the rotations about x and z around, and swaps the sides of the images,
-    of the side cameras, and "left" and "right" in the reasoning and in the kinds of map lines.
+    of the side cameras, and "left" and "right" in the reasoning, in the kinds of map lines and in
+    the values of events.
     """
     ego = dataclasses.replace(
         clip.ego,
@@ -70,6 +71,7 @@ def mirror_clip(clip: Clip) -> Clip:
         reasoning=tuple(
             dataclasses.replace(label, text=mirror_text(label.text)) for label in clip.reasoning
         ),
+        events=tuple(_mirror_event(event) for event in clip.events),
     )
 
 
@@ -87,6 +89,12 @@ def _swap(match: re.Match) -> str:
     if word.isupper():
         return swapped.upper()
     return swapped.capitalize() if word[0].isupper() else swapped
+
+
+def _mirror_event(event: Event) -> Event:
+    xyz = event.xyz and (event.xyz[0], -event.xyz[1], event.xyz[2])
+    value = _SIDE_IN_NAME.sub(_swap, event.value)
+    return dataclasses.replace(event, value=value, xyz=xyz)
 
 
 def _mirror_camera(camera: Camera) -> Camera:

@@ -1,11 +1,13 @@
 """Where clips come from, and which of their windows train and which test.
 
-A source is anything with `name`, `__len__` and `clip(i)`; a folder of recorded clips and the
-simulator's procedural clips are two. A window is (number of the clip in its source, t0).
+A source is anything with `name`, `__len__` and `clip(i)`: a folder of recorded clips, NVIDIA's
+Physical AI AV, the simulator's procedural clips, a store that one of them was ingested into. A
+window is (number of the clip in its source, t0).
 """
 
 import dataclasses
 import inspect
+import threading
 from pathlib import Path
 from typing import Any, Iterable, Protocol
 
@@ -13,12 +15,13 @@ from alpamayo_jax.clip import Clip
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.data.cache import BoundedCache, with_cached_frames
 from alpamayo_jax.data.clip_folder import find_clips, read_clip
-from alpamayo_jax.data.windows import window_times
+from alpamayo_jax.data.windows import keyframe_times, window_times
 from alpamayo_jax.types import InputError
 
 Window = tuple[int, float]
+KEEP_CLIPS = 1024
 Seconds = tuple[float | None, float | None]
-SOURCES = ("clips", "procedural")
+SOURCES = ("clips", "procedural", "physical_ai", "store")
 
 
 class ClipSource(Protocol):
@@ -56,59 +59,88 @@ class FolderSource:
 
     def clip(self, index: int) -> Clip:
         """Reads clip number `index`; raises `InputError` where it is defective."""
+        return read_clip(self.folders[index], self.clip_name(index))
+
+    def clip_name(self, index: int) -> str:
+        """What clip number `index` is called, also where it is defective."""
         folder = self.folders[index]
         name = folder.relative_to(self._root).as_posix()
-        return read_clip(folder, folder.resolve().name if name == "." else name)
+        return folder.resolve().name if name == "." else name
 
 
 class KeptSource:
-    """The clips of another source, each read or made once, and their decoded or rendered frames."""
+    """The clips of another source that were last read or made, and their frames."""
 
-    def __init__(self, source: ClipSource, name: str, cache_mb: int = 0):
+    def __init__(
+        self, source: ClipSource, name: str, cache_mb: int = 0, keep_clips: int = KEEP_CLIPS
+    ):
         """Keeps nothing yet.
 
         Args:
           source: the clips; their ids are unique.
           name: of this source, for messages and reports.
           cache_mb: memory for frames, in MiB per process; 0 keeps none.
+          keep_clips: how many clips are kept, without their frames; an older one is read again.
         """
         self.name = name
         self._source = source
+        self._keep = keep_clips
         self._frames = BoundedCache(cache_mb * 2**20)
         self._clips: dict[int, Clip] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def inner(self) -> ClipSource:
+        """The source itself, which keeps nothing."""
+        return self._source
+
+    def clip_name(self, index: int) -> str:
+        """What clip number `index` is called."""
+        named = getattr(self._source, "clip_name", None)
+        return named(index) if named else self.clip(index).clip_id
+
     def clip(self, index: int) -> Clip:
         """Clip number `index`."""
-        if index not in self._clips:
-            self._clips[index] = with_cached_frames(self._source.clip(index), self._frames)
-        return self._clips[index]
+        clip = self._clips.get(index)
+        if clip is None:
+            clip = with_cached_frames(self._source.clip(index), self._frames)
+            with self._lock:
+                while len(self._clips) >= self._keep:
+                    del self._clips[next(iter(self._clips))]
+                self._clips[index] = clip
+        return clip
 
     def __getstate__(self):
-        return self.__dict__ | {"_clips": {}}
+        return self.__dict__ | {"_clips": {}, "_lock": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
 
 
-def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
-    """The source called `name`: "clips" (`FolderSource`) or "procedural" (`ProceduralSource`).
+def new_source(name: str, **options: Any) -> ClipSource:
+    """The source called `name`, which reads or makes a clip each time it is asked.
 
     Args:
-      name: which.
-      cache_mb: memory for decoded or rendered frames, in MiB per process; 0 keeps none.
+      name: "clips" (`FolderSource`), "procedural" (`ProceduralSource`), "physical_ai"
+        (`PhysicalAISource`) or "store" (`open_store`).
       **options: what that source takes.
 
     Raises:
       ConfigError: an unknown source, or options that it does not have or lacks.
       InputError: the source's own complaints.
     """
+    # What the others need is loaded only where they are the source.
     if name == "clips":
-        kind, label = FolderSource, f"clips in {options.get('root')}"
+        kind = FolderSource
     elif name == "procedural":
-        # The simulator is loaded only where it is the source.
         from alpamayo_jax.sim.source import ProceduralSource as kind
-
-        label = f"procedural clips of seed {options.get('seed')}"
+    elif name == "physical_ai":
+        from alpamayo_jax.data.physical_ai import PhysicalAISource as kind
+    elif name == "store":
+        from alpamayo_jax.data.store import open_store as kind
     else:
         raise ConfigError(f"data.source {name!r} is unknown; known: {', '.join(SOURCES)}")
     signature = inspect.signature(kind)
@@ -118,7 +150,25 @@ def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
         raise ConfigError(
             f"data source {name!r}: {error}; it takes {', '.join(signature.parameters)}"
         ) from None
-    return KeptSource(kind(**options), label, cache_mb)
+    return kind(**options)
+
+
+def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
+    """As `new_source`, but each clip is read or made once.
+
+    Args:
+      name: which.
+      cache_mb: memory for decoded or rendered frames, in MiB per process; 0 keeps none.
+      **options: what that source takes.
+
+    Raises:
+      ConfigError, InputError: as `new_source`.
+    """
+    source = new_source(name, **options)
+    label = f"{name} in {options.get('root', options.get('path'))}"
+    if name == "procedural":
+        label = f"procedural clips of seed {options.get('seed')}"
+    return KeptSource(source, label, cache_mb)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,22 +180,27 @@ class Split:
 
 
 def list_windows(
-    source: ClipSource, clips: Iterable[int] | None = None, **selection: Any
+    source: ClipSource,
+    clips: Iterable[int] | None = None,
+    keyframes: bool = False,
+    **selection: Any,
 ) -> tuple[Window, ...]:
     """The windows of a source, clip by clip.
 
     Args:
       source: the clips.
       clips: numbers of the clips to use; None: all.
-      **selection: stride_s, start_s, end_s, need_images, num_frames, cameras of
+      keyframes: only those at which the clips' reasoning begins (`windows.keyframe_times`).
+      **selection: stride_s (not of keyframes), start_s, end_s, need_images, num_frames, cameras of
         `windows.window_times`.
 
     Raises:
       InputError: a clip is defective or too short, or no clip has a window.
     """
     numbers = list(range(len(source)) if clips is None else clips)
+    times = keyframe_times if keyframes else window_times
     found = tuple(
-        (number, t0) for number in numbers for t0 in window_times(source.clip(number), **selection)
+        (number, t0) for number in numbers for t0 in times(source.clip(number), **selection)
     )
     if not found:
         chosen = ", ".join(f"{key}={value}" for key, value in selection.items()) or "no conditions"

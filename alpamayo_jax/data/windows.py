@@ -76,6 +76,30 @@ def window_times(
     return times.tolist()
 
 
+def keyframe_times(
+    clip: Clip,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    need_images: bool | None = None,
+    num_frames: int = 4,
+    cameras: Sequence[int] | None = None,
+) -> list[float]:
+    """The times of the clip's reasoning at which a window fits; arguments as in `window_times`.
+
+    At these the trace explains what comes next; later it also holds, but says less. A trace too
+    near to an end of the clip, or without frames, has none.
+    """
+    first = clip.ego.t[0] if start_s is None else max(clip.ego.t[0], start_s)
+    last = clip.ego.t[-1] if end_s is None else min(clip.ego.t[-1], end_s)
+    times = np.array([label.t for label in clip.reasoning if label.text], np.float64)
+    fits = (times - PAST_S >= first - GRID_TOLERANCE) & (times + FUTURE_S <= last + GRID_TOLERANCE)
+    times = times[fits]
+    for camera in () if need_images is False else _chosen(clip, cameras):
+        _, error = _nearest_frames(camera, times, num_frames)
+        times = times[(error <= FRAME_TOLERANCE_S).all(-1)]
+    return times.tolist()
+
+
 def observe(
     clip: Clip, t0: float, num_frames: int = 4, cameras: Sequence[int] | None = None
 ) -> Observation:
@@ -109,6 +133,32 @@ def observe(
     ).validate(NUM_HISTORY)
 
 
+def outline(
+    clip: Clip, t0: float, num_frames: int = 4, cameras: Sequence[int] | None = None
+) -> tuple[Observation, Target]:
+    """`observe` and `target` with their sizes and texts, but without poses and images.
+
+    Nothing is decoded and hardly any memory used: it serves to count tokens.
+    """
+    history, future = np.zeros((NUM_HISTORY, 3)), np.zeros((NUM_FUTURE, 3))
+    frames = tuple(
+        CameraFrames(
+            camera_index=camera.index,
+            images=np.broadcast_to(np.uint8(0), (num_frames, camera.height, camera.width, 3)),
+            times=np.zeros(num_frames),
+        )
+        for camera in _chosen(clip, cameras)
+    )
+    rot, turns = np.tile(np.eye(3), (NUM_HISTORY, 1, 1)), np.tile(np.eye(3), (NUM_FUTURE, 1, 1))
+    seen = Observation(frames, history, rot, clip_id=clip.clip_id, t0=float(t0))
+    return seen, Target(future, turns, reasoning=_reasoning(clip, t0))
+
+
+def _reasoning(clip: Clip, t0: float) -> str:
+    begun = [label.text for label in clip.reasoning if label.t <= t0 + GRID_TOLERANCE]
+    return begun[-1] if begun else ""
+
+
 def target(clip: Clip, t0: float) -> Target:
     """What the recorded driver did after t0, and why.
 
@@ -123,9 +173,8 @@ def target(clip: Clip, t0: float) -> Target:
     """
     times = t0 + GRID_DT * np.arange(1, NUM_FUTURE + 1)
     xyz, rot = _local_poses(clip, t0, times, "future")
-    begun = [label.text for label in clip.reasoning if label.t <= t0 + GRID_TOLERANCE]
     return Target(
-        ego_future_xyz=xyz, ego_future_rot=rot, reasoning=begun[-1] if begun else ""
+        ego_future_xyz=xyz, ego_future_rot=rot, reasoning=_reasoning(clip, t0)
     ).validate(NUM_FUTURE, f"target of clip {clip.clip_id!r} at t0={t0:.3f} s")
 
 

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from alpamayo_jax.clip import AgentTable, Camera, Clip, EgoTrack
+from alpamayo_jax.clip import AgentTable, Camera, Clip, EgoTrack, Event
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.sim import camera, scenario
 from alpamayo_jax.sim.reasoning import reasoning_labels
@@ -137,7 +137,19 @@ def clip_of(
         agents=_agents(run),
         map_lines=map_lines(run.scenario.road, signal.s if signal else None),
         reasoning=reasoning_labels(run),
+        events=_events(run),
     ).validate()
+
+
+def _events(run: scenario.Run) -> tuple[Event, ...]:
+    """What the traffic light shows, from the start and at every change; it stands at its line."""
+    signal, times = run.scenario.signal, run.drive.t
+    if signal is None:
+        return ()
+    changes = {float(times[0])} | {t for t, _ in signal.phases if times[0] < t <= times[-1]}
+    line, _, _ = run.scenario.road.pose(signal.s)
+    place = (float(line[0]), float(line[1]), 0.0)
+    return tuple(Event(t, "traffic_light", signal.colour(t), place) for t in sorted(changes))
 
 
 def _agents(run: scenario.Run) -> AgentTable:

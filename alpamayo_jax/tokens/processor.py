@@ -105,6 +105,27 @@ class Processor:
             ego_future_rot=np.stack([t.ego_future_rot for t in targets]).astype(np.float32),
         )
 
+    def row_length(
+        self,
+        observation: Observation,
+        target: Target,
+        components: Sequence[str] | None = None,
+    ) -> int:
+        """Tokens of a row of `train_batch`; only the sizes of images matter, not their content.
+
+        Raises:
+          InputError, ConfigError: as in `train_batch`.
+        """
+        vision, config = self.config.vision, self.config
+        factor = vision.patch_size * vision.spatial_merge_size
+        limits = config.prompt.min_pixels, config.prompt.max_pixels
+        tokens = 0
+        for camera in observation.cameras:
+            height, width = images.smart_resize(*camera.images.shape[1:3], factor, *limits)
+            tokens += len(camera.images) * (height // factor * (width // factor) - 1)
+        text = self._conversation(observation, target, None, components)
+        return len(self.tokenizer.encode(text)) + tokens
+
     def without_navigation(self, observation: Observation) -> Observation:
         """The observation whose prompt has no route, for the unconditional branch of guidance."""
         return dataclasses.replace(observation, navigation=None)

@@ -13,7 +13,7 @@ from jax.sharding import SingleDeviceSharding
 
 from alpamayo_jax import convert, hardware
 from alpamayo_jax.config import ConfigError, ModelConfig
-from alpamayo_jax.data.pipeline import batch_windows, training_batches
+from alpamayo_jax.data.pipeline import batch_plan, training_batches
 from alpamayo_jax.data.sources import ClipSource, Window
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.distributed import global_batch, row_shard
@@ -140,6 +140,7 @@ def make_training(
         cache_mb=data.cache_mb,
         shard_index=shard,
         shard_count=shards,
+        pack_lengths=data.pack_lengths,
     )
     dataset = batches(train.source, train.windows)
     place, batch_where, flops, peak = _as_it_is, None, None, (None, "")
@@ -181,7 +182,7 @@ def make_training(
         like=like,
         batches=dataset,
         place=place,
-        windows=functools.partial(_describe, train, stage.batch_size, start.seed),
+        windows=functools.partial(_describe, train, stage, start, data),
         num_steps=stage.steps,
         rng=rng,
         flops=flops,
@@ -270,9 +271,14 @@ def _as_it_is(batch: TrainBatch) -> TrainBatch:
     return batch
 
 
-def _describe(train: Windows, batch_size: int, seed: int, number: int) -> list[dict[str, Any]]:
-    rows = batch_windows(train.windows, batch_size, seed)[number]
-    return [{"clip_id": train.source.clip(clip).clip_id, "t0": float(t0)} for clip, t0 in rows]
+def _describe(
+    train: Windows, stage: StageSettings, start: Start, data: DataSettings, number: int
+) -> list[dict[str, Any]]:
+    options = dict(batch_size=stage.batch_size, seed=start.seed, num_frames=data.num_frames)
+    options |= dict(components=stage.components or None, pack_lengths=data.pack_lengths)
+    plan = batch_plan(train.source, train.windows, start.policy.processor, **options)
+    named = getattr(train.source, "clip_name", lambda clip: train.source.clip(clip).clip_id)
+    return [{"clip_id": named(clip), "t0": float(t0)} for clip, t0 in plan[number][0]]
 
 
 def _validation(objective: Objective, dataset: Any, count: int, place: Any, rng: jax.Array):

@@ -31,6 +31,7 @@ def draw_birdseye(
     history_xyz: np.ndarray,
     future_xyz: np.ndarray | None = None,
     scene: Scene | None = None,
+    ahead: float = 24.0,
 ) -> list[Any]:
     """Draws into matplotlib axes, whose box on the page decides the limits.
 
@@ -40,6 +41,7 @@ def draw_birdseye(
       history_xyz: [H, 3], ending at t0.
       future_xyz: [W, 3] recorded, or None.
       scene: other road users and map lines, or None.
+      ahead: metres ahead of the ego that are shown at least.
 
     Returns:
       Legend handles, with labels.
@@ -51,7 +53,7 @@ def draw_birdseye(
     history = style.checked("history_xyz", history_xyz, (None, 3))
     future = None if future_xyz is None else style.checked("future_xyz", future_xyz, (None, 3))
     scene = Scene() if scene is None else scene
-    _set_limits(axes, [history, *samples] + ([] if future is None else [future]))
+    _set_limits(axes, [history, *samples] + ([] if future is None else [future]), ahead)
     around = _draw_agents(axes, scene) + _draw_map(axes, scene.lines)
     _draw_box(axes, (EGO_BOX[2], 0.0, 0.0, *EGO_BOX[:2]), style.EGO, zorder=6)
     axes.plot(history[:, 1], history[:, 0], ".-", color=style.HISTORY, linewidth=2.5, zorder=5)
@@ -184,11 +186,11 @@ def _line_style(kind: str) -> dict[str, Any]:
     return dict(color=_YELLOW if "YELLOW" in kind else _LINE, linewidth=1.3, linestyle=dashed)
 
 
-def _set_limits(axes: Any, lines: list[np.ndarray]) -> None:
+def _set_limits(axes: Any, lines: list[np.ndarray], least_ahead: float) -> None:
     """Limits that hold the lines with a margin and have the shape of the axes' box."""
     points = np.concatenate([line[:, :2] for line in lines])
     low = np.maximum(np.minimum(points.min(0) - 4.0, [-6.0, -8.0]), [-_BEHIND, -_SIDE])
-    high = np.minimum(np.maximum(points.max(0) + 4.0, [24.0, 8.0]), [_AHEAD, _SIDE])
+    high = np.minimum(np.maximum(points.max(0) + 4.0, [least_ahead, 8.0]), [_AHEAD, _SIDE])
     box = axes.get_window_extent()
     scale = max((high[0] - low[0]) / box.height, (high[1] - low[1]) / box.width)
     ahead = scale * box.height - (high[0] - low[0])

@@ -43,17 +43,7 @@ def scene_at(clip: Clip, t0: float, reach: float = 150.0) -> Scene:
     Raises:
       InputError: t0 is outside the ego track.
     """
-    ego = clip.ego
-    if not ego.t[0] - 1e-3 <= t0 <= ego.t[-1] + 1e-3:
-        raise InputError(
-            f"clip {clip.clip_id!r}: t0={t0:.3f} s is outside the ego track, "
-            f"{ego.t[0]:.3f} to {ego.t[-1]:.3f} s"
-        )
-    t0 = min(max(t0, ego.t[0]), ego.t[-1])
-    begin = min(max(int(np.searchsorted(ego.t, t0, side="right")) - 1, 0), len(ego.t) - 2)
-    pair = slice(begin, begin + 2)
-    rotation = Slerp(ego.t[pair], Rotation.from_quat(ego.quat_wxyz[pair], scalar_first=True))(t0)
-    origin = np.array([np.interp(t0, ego.t[pair], ego.xyz[pair, axis]) for axis in range(3)])
+    rotation, origin, t0 = _pose_at(clip, t0)
 
     def local(world: np.ndarray) -> np.ndarray:
         return rotation.inv().apply(np.asarray(world, np.float64) - origin)
@@ -78,3 +68,38 @@ def scene_at(clip: Clip, t0: float, reach: float = 150.0) -> Scene:
             if len(xy) > 1 and (xy.min(0) <= reach).all() and (xy.max(0) >= -reach).all():
                 lines.append(MapLine(xy, str(kind)))
     return Scene(boxes, categories, tuple(lines))
+
+
+def to_local(clip: Clip, t0: float, world: np.ndarray) -> np.ndarray:
+    """Points [..., 3] of the world frame in the ego frame at t0; refuses t0 off the ego track."""
+    rotation, origin, _ = _pose_at(clip, t0)
+    points = np.asarray(world, np.float64) - origin
+    return rotation.inv().apply(points.reshape(-1, 3)).reshape(points.shape)
+
+
+def local_track(clip: Clip, t0: float, start_s: float, end_s: float) -> np.ndarray:
+    """Recorded positions of the ego between two times: float64 [N, 3], ego frame at t0.
+
+    Times are on the clip's clock; what is outside the track is left out, so N may be 0.
+
+    Raises:
+      InputError: t0 is outside the ego track.
+    """
+    inside = (clip.ego.t >= start_s - 1e-3) & (clip.ego.t <= end_s + 1e-3)
+    return to_local(clip, t0, clip.ego.xyz[inside])
+
+
+def _pose_at(clip: Clip, t0: float) -> tuple[Rotation, np.ndarray, float]:
+    """(world from ego, position, the time within the track) at t0; refuses times outside."""
+    ego = clip.ego
+    if not ego.t[0] - 1e-3 <= t0 <= ego.t[-1] + 1e-3:
+        raise InputError(
+            f"clip {clip.clip_id!r}: t0={t0:.3f} s is outside the ego track, "
+            f"{ego.t[0]:.3f} to {ego.t[-1]:.3f} s"
+        )
+    t0 = min(max(t0, ego.t[0]), ego.t[-1])
+    begin = min(max(int(np.searchsorted(ego.t, t0, side="right")) - 1, 0), len(ego.t) - 2)
+    pair = slice(begin, begin + 2)
+    rotation = Slerp(ego.t[pair], Rotation.from_quat(ego.quat_wxyz[pair], scalar_first=True))(t0)
+    origin = np.array([np.interp(t0, ego.t[pair], ego.xyz[pair, axis]) for axis in range(3)])
+    return rotation, origin, t0

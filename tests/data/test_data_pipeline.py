@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 from alpamayo_jax import types
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.data.pipeline import batch_windows, training_batches
+from alpamayo_jax.data.pipeline import batch_plan, training_batches
 from alpamayo_jax.data.sources import FolderSource, list_windows
 from alpamayo_jax.presets import preset
 from alpamayo_jax.testing.clips import write_small_clip
@@ -175,9 +175,9 @@ def test_shards_together_make_the_batches_of_one(source):
 
 def test_the_windows_of_a_batch_are_known_without_making_it(source):
     windows = list_windows(source)
-    order = batch_windows(windows, 3, seed=7)
+    plan = batch_plan(source, windows, FakeProcessor(), batch_size=3, seed=7)
     for number, batch in enumerate(_take(iter(_make(source)), 5)):
-        assert [(clip, round(10 * t0)) for clip, t0 in order[number]] == _rows(batch)
+        assert [(clip, round(10 * t0)) for clip, t0 in plan[number][0]] == _rows(batch)
 
 
 def test_options_reach_the_processor_and_the_windows(source):
