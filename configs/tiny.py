@@ -16,10 +16,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.preset = "tiny"
 
     config.data = data = ml_collections.ConfigDict()
-    data.source = "procedural"  # or "clips": a folder of recorded clips
+    data.source = "procedural"  # or "clips", a folder of recorded ones; or "store", an ingested one
     data.root = ""  # of the clips
+    data.labels = ""  # file of Chain-of-Causation labels: the reasoning, in place of the clips' own
     data.num_clips = 32  # procedural: how many are simulated ...
-    data.num_test_clips = 8  # ... and how many of them are held out
+    data.num_test_clips = 8  # ... and how many more are held out; store: the last ones
     data.train_seconds = (0.0, 50.0)  # clips: windows that train lie within, on each clip's clock
     data.test_seconds = (58.0, None)  # clips: windows that test; None: to the end
     data.train_stride_s = 0.2
