@@ -23,9 +23,9 @@ demo: $(INSTALLED)
 
 test: test-suite test-smoke
 
-# Two at a time: most of a test is compilation, which uses one core.
+# Two files at a time: most of a test is compilation, which uses one core.
 test-suite: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ifeq ($(PYTHON312),)
 test-smoke:

@@ -22,14 +22,6 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 flags.FLAGS.mark_as_parsed()
 
 
-def pytest_collection_modifyitems(items):
-    """With several workers (`-n 2 --dist loadgroup`) what shares fixtures and programs stays together."""
-    for item in items:
-        folder, _, name = item.nodeid.partition("::")[0].removeprefix("tests/").partition("/")
-        group = folder if folder == "scripts" else f"{folder}/{name}"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def reference_dir() -> pathlib.Path:
     """Recorded values of the reference; tests that need them skip where they are absent."""

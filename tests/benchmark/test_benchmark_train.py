@@ -52,6 +52,7 @@ def test_batches_are_full():
         train.make_batch(dataclasses.replace(SMALL, length=60), SMALL.config(), seed=0)
 
 
+@pytest.mark.slow
 def test_a_measurement():
     """Alone: rates, floor and share of the peak fit each other."""
     result = train.run((SMALL,), rounds=2, compare="none")

@@ -45,6 +45,7 @@ def _outputs(notebook, kind):
                 yield output["data"][kind]
 
 
+@pytest.mark.slow
 def test_losses_fall_and_little_trains(executed):
     text = "".join(_outputs(executed[0], "stdout"))
     (share,) = re.findall(r"matrices train: ([\d.]+) %", text)
@@ -55,6 +56,7 @@ def test_losses_fall_and_little_trains(executed):
     assert "step 40" in text
 
 
+@pytest.mark.slow
 def test_pictures_and_files(executed):
     notebook, folder = executed
     pictures = [base64.b64decode(data) for data in _outputs(notebook, "image/png")]

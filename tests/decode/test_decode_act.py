@@ -135,11 +135,9 @@ class ActionsTest(parameterized.TestCase):
 
     def test_every_state_on_the_way(self):
         settings = SampleSettings(num_samples=K, max_new_tokens=N, flow_steps=2)
+        policy = _params(), _prefix(), _generation()  # computed, not traced
         states = jax.eval_shape(
-            lambda n: act.sample_actions(
-                _params(), _prefix(), _generation(), _CONFIG, settings, n, return_all=True
-            ),
-            _noise(),
+            lambda n: act.sample_actions(*policy, _CONFIG, settings, n, return_all=True), _noise()
         )
         assert states.shape == (3, *_noise().shape) and states.dtype == jnp.float32
 

@@ -25,7 +25,9 @@ from alpamayo_jax.review.edits import Action, Role, read_edits
 pytest.importorskip("nicegui")
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+]  # fmt: skip
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TIMES = (5.0, 7.0, 9.0, 11.0)
@@ -100,7 +102,7 @@ def open_page(browser, server):
 
     def go(query=""):
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -134,7 +136,7 @@ def choose(page, name, option):
 
 
 def wait_for_edit(work, count):
-    for _ in range(100):
+    for _ in range(600):
         edits = read_edits(work / "edits.jsonl")
         if len(edits) >= count:
             return edits

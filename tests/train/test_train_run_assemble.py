@@ -185,6 +185,7 @@ def test_narrow_parameters_begin_narrow(clips):
     assert {leaf.dtype for leaf in jax.tree.leaves(training.create().params)} == {narrow}
 
 
+@pytest.mark.slow
 def test_what_is_frozen_can_be_narrow(clips):
     """Stage 1 trains wide masters; the expert, which it never reads, takes half the memory."""
     precision = PrecisionSettings(frozen="bfloat16", compute="bfloat16")
