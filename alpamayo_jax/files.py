@@ -1,8 +1,9 @@
-"""Files that are either the old or the new one, never half of one."""
+"""Files that are either the old or the new one, never half of one, and files that only grow."""
 
 import os
 import pathlib
 import tempfile
+from typing import BinaryIO
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> pathlib.Path:
@@ -25,3 +26,20 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> pathlib.Path:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def cut_torn_line(file: BinaryIO) -> None:
+    """Cuts off what a writer that died left of a last line, so that whole lines can be appended.
+
+    Args:
+      file: open for reading and writing; its position is at the end afterwards.
+    """
+    position, end = file.seek(0, os.SEEK_END), 0
+    while position > 0 and not end:
+        start = max(0, position - 65536)
+        file.seek(start)
+        newline = file.read(position - start).rfind(b"\n")
+        end = start + newline + 1 if newline >= 0 else 0
+        position = start
+    file.truncate(end)
+    file.seek(0, os.SEEK_END)

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from alpamayo_jax.files import write_bytes
+from alpamayo_jax.files import cut_torn_line, write_bytes
 
 
 def test_folders_are_made_and_the_path_is_returned(tmp_path):
@@ -55,3 +55,24 @@ def test_what_is_no_bytes_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_bytes(tmp_path / "a", "text")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "held, kept",
+    [
+        (b"", b""),
+        (b"whole\n", b"whole\n"),
+        (b"whole\ntorn", b"whole\n"),
+        (b"torn", b""),
+        (b"a\n" + b"x" * 200_000, b"a\n"),  # longer than what is read at a time
+        (b"y" * 70_000 + b"\n" + b"x" * 65_536, b"y" * 70_000 + b"\n"),
+    ],
+    ids=lambda value: str(len(value)),
+)
+def test_a_torn_last_line_is_cut_off(tmp_path, held, kept):
+    path = tmp_path / "lines"
+    path.write_bytes(held)
+    with open(path, "a+b") as file:
+        cut_torn_line(file)
+        file.write(b"more\n")
+    assert path.read_bytes() == kept + b"more\n"

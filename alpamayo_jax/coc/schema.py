@@ -27,6 +27,7 @@ import os
 import pathlib
 from typing import Any, Iterable, Iterator
 
+from alpamayo_jax import files
 from alpamayo_jax.coc import fields
 from alpamayo_jax.coc.component import ATTRIBUTES, Component, Kind, read_components
 from alpamayo_jax.coc.decisions import SIDES, Lateral, Longitudinal, Side, SpeedDetail
@@ -304,20 +305,7 @@ def append_labels(path: str | os.PathLike, labels: Iterable[CocLabel]) -> None:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
-        file.truncate(_whole_bytes(file))
+        files.cut_torn_line(file)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _whole_bytes(file: Any) -> int:
-    """Bytes up to and with the last end of a line."""
-    position = file.seek(0, os.SEEK_END)
-    while position > 0:
-        start = max(0, position - 65536)
-        file.seek(start)
-        end = file.read(position - start).rfind(b"\n")
-        if end >= 0:
-            return start + end + 1
-        position = start
-    return 0

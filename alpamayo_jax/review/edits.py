@@ -22,6 +22,7 @@ import os
 import pathlib
 from typing import Any, Callable, Iterator
 
+from alpamayo_jax import files
 from alpamayo_jax.coc import fields
 from alpamayo_jax.coc.schema import MAX_LINE_BYTES, CocLabel
 from alpamayo_jax.types import InputError
@@ -169,10 +170,7 @@ class EditLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _MOST_BYTES, 0))
-            tail = file.read()
-            file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+            files.cut_torn_line(file)
 
             def append(edit: Edit) -> None:
                 data = _line(edit)

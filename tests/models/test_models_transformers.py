@@ -9,6 +9,7 @@ import pytest
 from alpamayo_jax.convert import table
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.testing.tiny import quick_jit, random_inputs, tiny_config
+from alpamayo_jax.testing.torch_twin import backbone_config
 
 pytestmark = pytest.mark.torch
 TOLERANCE = 1e-4
@@ -32,40 +33,7 @@ def torch():
 def reference(torch):
     """The transformers model in float32, with weights large enough that every part matters."""
     transformers = pytest.importorskip("transformers")
-    v, t = _CONFIG.vision, _CONFIG.language
-    ids = _CONFIG.text_tokens
-    rope = {"rope_type": "default", "rope_theta": t.rope_theta}
-    rope |= {"mrope_section": list(t.mrope_section), "mrope_interleaved": True}
-    config = transformers.Qwen3VLConfig(
-        vision_config=dict(
-            depth=v.depth,
-            hidden_size=v.hidden_size,
-            num_heads=v.num_heads,
-            intermediate_size=v.intermediate_size,
-            out_hidden_size=v.out_hidden_size,
-            patch_size=v.patch_size,
-            temporal_patch_size=v.temporal_patch_size,
-            spatial_merge_size=v.spatial_merge_size,
-            num_position_embeddings=v.num_position_embeddings,
-            deepstack_visual_indexes=list(v.deepstack_visual_indexes),
-        ),
-        text_config=dict(
-            vocab_size=t.vocab_size,
-            hidden_size=t.hidden_size,
-            num_hidden_layers=t.num_layers,
-            num_attention_heads=t.num_heads,
-            num_key_value_heads=t.num_kv_heads,
-            head_dim=t.head_dim,
-            intermediate_size=t.intermediate_size,
-            rms_norm_eps=t.rms_norm_eps,
-            rope_theta=t.rope_theta,
-            rope_scaling=rope,
-        ),
-        image_token_id=ids.image_token_id,
-        vision_start_token_id=ids.vision_start_token_id,
-        vision_end_token_id=ids.vision_end_token_id,
-        tie_word_embeddings=False,
-    )
+    config = backbone_config(_CONFIG)
     torch.manual_seed(0)
     model = transformers.Qwen3VLForConditionalGeneration(config).float().eval()
     with torch.no_grad():
