@@ -6,12 +6,15 @@ from alpamayo_jax.config import (
     ActionProjConfig,
     ConfigError,
     ExpertConfig,
+    FlexConfig,
     LanguageConfig,
     ModelConfig,
     PrecisionConfig,
     PromptConfig,
+    SceneConfig,
     TextTokenConfig,
     TrajectoryTokenConfig,
+    TriplaneConfig,
     VisionConfig,
 )
 
@@ -64,6 +67,39 @@ def _tiny() -> ModelConfig:
             image_token_id=511,
         ),
         prompt=PromptConfig(min_pixels=4096, max_pixels=16_384),
+        # Compress as the paper's sizes do: an image has 15 tokens here instead of 160.
+        scene=SceneConfig(
+            triplane=TriplaneConfig(
+                hidden_size=48,
+                num_heads=2,
+                intermediate_size=96,
+                num_points=2,
+                image_layers=1,
+                cross_layers=1,
+                token_mlp_size=96,
+                grid=(12, 12, 6),
+                patch=(3, 4, 3),
+                half_plane=True,
+                range_xy=80.0,
+                inner_xy=30.0,
+                inner_cells_xy=8,
+                range_z=(-1.0, 11.0),
+                inner_top_z=3.0,
+                inner_cells_z=4,
+                render_size=16,
+                render_hidden_size=32,
+                render_points=32,
+            ),
+            flex=FlexConfig(
+                depth=2,
+                hidden_size=64,
+                num_heads=2,
+                intermediate_size=128,
+                tokens_per_step=12,
+                num_steps=4,
+            ),
+            image_size=(192, 320),
+        ),
     )
 
 

@@ -26,11 +26,15 @@ class CameraFrames:
       camera_index: index in the release's camera map (1 is front wide); orders the prompt.
       images: uint8 [F, height, width, 3], oldest first.
       times: float64 [F], seconds relative to t0 (0 or negative).
+      intrinsics: `clip.Pinhole` or `clip.FTheta` of these images, or None where unknown.
+      ego_from_camera: float64 [4, 4], or None where unknown. Only the triplane asks for the two.
     """
 
     camera_index: int
     images: np.ndarray
     times: np.ndarray
+    intrinsics: Any = None
+    ego_from_camera: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,9 @@ class Observation:
                 )
             if len(camera.times) != len(images):
                 raise InputError(f"{where}: {name} has {len(images)} frames, {len(camera.times)} times")
+            if camera.ego_from_camera is not None:
+                name = f"cameras[{camera.camera_index}].ego_from_camera"
+                _check_poses(where, name, camera.ego_from_camera, (4, 4))
         indices = [c.camera_index for c in self.cameras]
         if len(set(indices)) != len(indices):
             raise InputError(f"{where}: camera indices repeat: {indices}")
@@ -127,6 +134,12 @@ class ModelInputs:
       frame_time: float32 [B, I], seconds relative to t0.
       ego_history_xyz: float32 [B, 16, 3].
       ego_history_rot: float32 [B, 16, 3, 3].
+      step_images: int32 [B, F, C], the images of each time step, oldest first; -1 where there are
+        fewer, at the end. None where every image has its own tokens.
+      lenses: float32 [B, I, `ops.lens.LENS_SIZE`], packed intrinsics; triplane only.
+      ego_from_camera: float32 [B, I, 4, 4], at the time of the image; triplane only.
+      prefix: int32 [B, T]: c >= 0 in the common head for tokens that belong to the first c steps,
+        -k in the part that only sees the first k steps; None: one conversation, causal.
     """
 
     input_ids: Array
@@ -140,6 +153,10 @@ class ModelInputs:
     frame_time: Array
     ego_history_xyz: Array
     ego_history_rot: Array
+    step_images: Array | None = None
+    lenses: Array | None = None
+    ego_from_camera: Array | None = None
+    prefix: Array | None = None
 
 
 @flax.struct.dataclass

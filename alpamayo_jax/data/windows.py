@@ -146,6 +146,8 @@ def outline(
             camera_index=camera.index,
             images=np.broadcast_to(np.uint8(0), (num_frames, camera.height, camera.width, 3)),
             times=np.zeros(num_frames),
+            intrinsics=camera.intrinsics,
+            ego_from_camera=camera.ego_from_camera,
         )
         for camera in _chosen(clip, cameras)
     )
@@ -246,4 +248,6 @@ def _frames(clip: Clip, camera: Camera, t0: float, num_frames: int) -> CameraFra
         camera_index=camera.index,
         images=np.stack([camera.read(int(frame)) for frame in frames]),
         times=camera.times[frames] - t0,
+        intrinsics=camera.intrinsics,
+        ego_from_camera=camera.ego_from_camera,
     )

@@ -8,52 +8,18 @@ products: an output pixel depends on few input pixels, so the weight matrix is c
 
 import dataclasses
 import functools
-import math
 
 import numpy as np
 
 from alpamayo_jax.config import PromptConfig, VisionConfig
+from alpamayo_jax.ops.image_size import smart_resize
 from alpamayo_jax.types import InputError
 
-_MAX_ASPECT_RATIO = 200  # beyond this the released processor refuses an image
 _BLOCK = 16  # output pixels per matrix product
 # Multiplications per matrix product. OpenBLAS runs products of this size on the calling thread;
 # with fewer free cores than threads (a loader beside a training step) it is 50 times slower.
 _MAX_PRODUCT = 1 << 18
 _ZERO = 128  # uint8 values are centred, so that float32 sums of products stay exact
-
-
-def smart_resize(
-    height: int, width: int, factor: int, min_pixels: int, max_pixels: int
-) -> tuple[int, int]:
-    """Height and width that an image is resized to (released model).
-
-    Both become multiples of `factor`; their product lies in [min_pixels, max_pixels] where that is
-    possible, and the aspect ratio is kept as well as the multiples allow.
-
-    Raises:
-      InputError: an empty image, or one side more than 200 times the other.
-    """
-    short, long = sorted((height, width))
-    if short < 1 or long > _MAX_ASPECT_RATIO * short:
-        raise InputError(
-            f"image of {height} x {width} pixels: sides must be at least 1, and one at most "
-            f"{_MAX_ASPECT_RATIO} times the other"
-        )
-    rounded_h, rounded_w = (round(side / factor) * factor for side in (height, width))
-    if rounded_h * rounded_w > max_pixels:
-        beta = math.sqrt(height * width / max_pixels)
-        return (
-            max(factor, math.floor(height / beta / factor) * factor),
-            max(factor, math.floor(width / beta / factor) * factor),
-        )
-    if rounded_h * rounded_w < min_pixels:
-        beta = math.sqrt(min_pixels / (height * width))
-        return (
-            math.ceil(height * beta / factor) * factor,
-            math.ceil(width * beta / factor) * factor,
-        )
-    return rounded_h, rounded_w
 
 
 def resize_uint8(image: np.ndarray, height: int, width: int) -> np.ndarray:
