@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alpamayo_jax.config import LanguageConfig, ModelConfig, VisionConfig
+from alpamayo_jax.convert import compressors
 
 Path = tuple[str, ...]
 Axes = tuple[str | None, ...]
@@ -201,6 +202,26 @@ def _action(config: ModelConfig) -> Iterator[Parameter]:
     )
 
 
+def _compressor(config: ModelConfig) -> Iterator[Parameter]:
+    """The vision compressor's, which no release has: names are the paths, layouts PyTorch's."""
+    for path, shape, axes, num_layers in compressors.leaves(config):
+        names = path.split("/")
+        kernel = names[-1] == "kernel"
+        suffix = {"kernel": "weight", "scale": "weight"}.get(names[-1], names[-1])
+        first = ["vlm", "scene", *names[:-1]]
+        if num_layers is not None:
+            first.insert(3, "{}")
+        yield _leaf(
+            f"vlm/scene/{path}",
+            ".".join((*first, suffix)),
+            shape,
+            axes,
+            hf_shape=shape[::-1] if kernel else shape,
+            layout=TRANSPOSE if kernel else PLAIN,
+            num_layers=num_layers,
+        )
+
+
 @functools.lru_cache(maxsize=32)
 def parameters(config: ModelConfig) -> tuple[Parameter, ...]:
     """Every leaf of the parameter tree of `config`."""
@@ -223,6 +244,7 @@ def parameters(config: ModelConfig) -> tuple[Parameter, ...]:
         ),
         *_tower(*text, language),
     ]
+    rows += _compressor(config)
     if not language.tie_word_embeddings:
         rows += _linear("vlm/lm_head", "vlm.lm_head", (d, vocab), ("embed", "vocab"))
     rows += _tower("expert", "expert", expert)

@@ -65,7 +65,10 @@ class GroupedQueryAttention(nn.Module):
 
 
 class VisionAttention(nn.Module):
-    """Full attention among the patches of one image, with a fused qkv projection."""
+    """Full attention among the patches of one image, with a fused qkv projection.
+
+    Vision compressors use it for all tokens of a scene, without rotary positions.
+    """
 
     hidden_size: int
     num_heads: int
@@ -73,17 +76,18 @@ class VisionAttention(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, rope: tuple[Array, Array], mask: Array) -> Array:
-        """x [B, P, D], rope cos and sin [B, P, H], mask bool [B, P] of real patches."""
+    def __call__(self, x: Array, rope: tuple[Array, Array] | None, mask: Array) -> Array:
+        """x [B, P, D]; rope cos and sin [B, P, H], or None; mask bool [B, P] of real patches, or
+        [B, P, P] of what each may look at."""
         head_dim = self.hidden_size // self.num_heads
         kinds = dict(use_bias=True, dtype=self.dtype, param_dtype=self.param_dtype)
         qkv = Linear(3 * self.hidden_size, name="qkv", **kinds)(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.num_heads, head_dim), -3, 0)
-        cos, sin = rope  # float32: the release rotates in float32 and casts back
-        q = rotate(q.astype(jnp.float32), cos, sin).astype(self.dtype)
-        k = rotate(k.astype(jnp.float32), cos, sin).astype(self.dtype)
-        segment = Segment(
-            k=jnp.swapaxes(k, -3, -2), v=jnp.swapaxes(v, -3, -2), mask=mask[:, None, :]
-        )
+        if rope is not None:
+            cos, sin = rope  # float32: the release rotates in float32 and casts back
+            q = rotate(q.astype(jnp.float32), cos, sin).astype(self.dtype)
+            k = rotate(k.astype(jnp.float32), cos, sin).astype(self.dtype)
+        mask = mask if mask.ndim == 3 else mask[:, None, :]
+        segment = Segment(k=jnp.swapaxes(k, -3, -2), v=jnp.swapaxes(v, -3, -2), mask=mask)
         out = attend(q, [segment], scale=head_dim**-0.5).reshape(x.shape)
         return Linear(self.hidden_size, name="proj", **kinds)(out)

@@ -5,7 +5,7 @@ from typing import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from alpamayo_jax.config import LanguageConfig, VisionConfig
+from alpamayo_jax.config import FlexConfig, LanguageConfig, VisionConfig
 from alpamayo_jax.layers.attention import GroupedQueryAttention, VisionAttention
 from alpamayo_jax.layers.mlp import GeluMLP, SwiGLU
 from alpamayo_jax.layers.norms import LayerNorm, RMSNorm
@@ -47,14 +47,14 @@ class TextBlock(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    """Pre-norm block of the vision tower."""
+    """Pre-norm block of the vision tower and of the Flex encoder."""
 
-    config: VisionConfig
+    config: VisionConfig | FlexConfig
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, rope: tuple[Array, Array], mask: Array) -> Array:
+    def __call__(self, x: Array, rope: tuple[Array, Array] | None, mask: Array) -> Array:
         c = self.config
         kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         norm = dict(eps=c.layer_norm_eps, param_dtype=self.param_dtype)

@@ -14,9 +14,9 @@ from alpamayo_jax.layers.linear import Linear, matmul
 from alpamayo_jax.layout import place
 from alpamayo_jax.models.action_proj import ActionInProj
 from alpamayo_jax.models.language import Context, LanguageModel, TextTower
-from alpamayo_jax.models.scene import make_compressor
+from alpamayo_jax.models.scene import cameras_of, make_compressor
 from alpamayo_jax.models.vision import VisionTower
-from alpamayo_jax.ops.masks import causal_mask
+from alpamayo_jax.ops.masks import causal_mask, prefix_mask_of_conversations
 from alpamayo_jax.sharding import Layout
 from alpamayo_jax.types import Array, KVCache, ModelInputs, SceneTokens
 
@@ -46,14 +46,27 @@ class VisionLanguageModel(nn.Module):
         )
         stack = dict(unroll=self.unroll, remat=self.remat, layout=self.layout)
         self.visual = VisionTower(c.vision, **kinds, **stack)
-        self.scene = make_compressor(c, **kinds)
+        self.scene = make_compressor(c, remat=self.remat, **kinds)
         self.language_model = LanguageModel(c.language, **kinds, **stack)
         if not c.language.tie_word_embeddings:
             self.lm_head = Linear(c.language.vocab_size, **kinds)
 
-    def scene_tokens(self, inputs: ModelInputs) -> SceneTokens:
-        tokens, deepstack = self.visual(inputs.pixel_values, inputs.image_grid)
-        scene = self.scene(tokens, deepstack, inputs.camera_index, inputs.frame_time)
+    def image_features(self, inputs: ModelInputs) -> tuple[Array, Array]:
+        return self.visual(inputs.pixel_values, inputs.image_grid)
+
+    def compress(self, features: tuple[Array, Array], inputs: ModelInputs) -> SceneTokens:
+        return self._placed(self.scene(*features, cameras_of(inputs, self.config)))
+
+    def triplane(self, features: tuple[Array, Array], inputs: ModelInputs):
+        return self.scene.planes(features[0], cameras_of(inputs, self.config))
+
+    def triplane_tokens(self, planes: tuple[Array, Array, Array], batch: int) -> SceneTokens:
+        return self._placed(self.scene.tokens(planes, batch))
+
+    def decode_points(self, planes: tuple[Array, Array, Array], points: Array):
+        return self.scene.decode(planes, points)
+
+    def _placed(self, scene: SceneTokens) -> SceneTokens:
         return SceneTokens(
             tokens=place(scene.tokens, self.layout, "batch", None, "act_embed"),
             deepstack=place(scene.deepstack, self.layout, None, "batch", None, "act_embed"),
@@ -94,7 +107,31 @@ class Alpamayo(nn.Module):
 
     def scene_tokens(self, inputs: ModelInputs) -> SceneTokens:
         """Images to the scene tokens of every row."""
-        return self.vlm.scene_tokens(inputs)
+        return self.vlm.compress(self.vlm.image_features(inputs), inputs)
+
+    def image_features(self, inputs: ModelInputs) -> tuple[Array, Array]:
+        """Images to image tokens [B, I, P, D] and deepstack [J, B, I, P, D]: each image alone."""
+        return self.vlm.image_features(inputs)
+
+    def compress(self, features: tuple[Array, Array], inputs: ModelInputs) -> SceneTokens:
+        """`image_features` to scene tokens; the pixels of `inputs` are not read."""
+        return self.vlm.compress(features, inputs)
+
+    def triplane(
+        self, features: tuple[Array, Array], inputs: ModelInputs
+    ) -> tuple[Array, Array, Array]:
+        """`image_features` to the planes of every time step, see `models.scene.triplane`."""
+        return self.vlm.triplane(features, inputs)
+
+    def triplane_tokens(self, planes: tuple[Array, Array, Array], batch: int) -> SceneTokens:
+        """Planes of all time steps of `batch` rows to scene tokens."""
+        return self.vlm.triplane_tokens(planes, batch)
+
+    def decode_points(
+        self, planes: tuple[Array, Array, Array], points: Array
+    ) -> tuple[Array, Array]:
+        """Density [R, N] and colour [R, N, 3] of points [R, N, 3] of the ego frame."""
+        return self.vlm.decode_points(planes, points)
 
     def prefill(
         self, inputs: ModelInputs, input_ids: Array, scene: SceneTokens | None = None
@@ -109,7 +146,7 @@ class Alpamayo(nn.Module):
         Returns:
           Hidden states [B, T, D] and the cache [L, B, G, T, H].
         """
-        scene = self.vlm.scene_tokens(inputs) if scene is None else scene
+        scene = self.scene_tokens(inputs) if scene is None else scene
         x = self.vlm.language_model.embed(input_ids)
         at_image = (inputs.image_index >= 0)[..., None]
         index = jnp.maximum(inputs.image_index, 0)
@@ -117,9 +154,10 @@ class Alpamayo(nn.Module):
         deepstack = None
         if scene.deepstack.shape[0]:
             deepstack = jnp.where(at_image, _gather(scene.deepstack, index), 0)
-        return self.vlm.language_model(
-            x, inputs.position_ids, causal_mask(inputs.attention_mask), deepstack=deepstack
-        )
+        mask = causal_mask(inputs.attention_mask)
+        if inputs.prefix is not None:
+            mask = prefix_mask_of_conversations(inputs.prefix, inputs.attention_mask)
+        return self.vlm.language_model(x, inputs.position_ids, mask, deepstack=deepstack)
 
     def extend(
         self, input_ids: Array, position_ids: Array, mask: Array, context: Context

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.models.alpamayo import Alpamayo
+from alpamayo_jax.ops.lens import absent_lens
 from alpamayo_jax.types import ModelInputs
 
 
@@ -14,6 +15,7 @@ def example_inputs(config: ModelConfig) -> tuple[ModelInputs, jax.Array, jax.Arr
     """The smallest arguments of `Alpamayo.__call__`: one row, one image of one token."""
     vision, history = config.vision, config.trajectory_tokens.num_history_steps
     merge = vision.spatial_merge_size
+    calibrated = vision.compressor == "triplane"
     inputs = ModelInputs(
         input_ids=jnp.zeros((1, 2), jnp.int32),
         attention_mask=jnp.ones((1, 2), bool),
@@ -26,6 +28,9 @@ def example_inputs(config: ModelConfig) -> tuple[ModelInputs, jax.Array, jax.Arr
         frame_time=jnp.zeros((1, 1), jnp.float32),
         ego_history_xyz=jnp.zeros((1, history, 3), jnp.float32),
         ego_history_rot=jnp.zeros((1, history, 3, 3), jnp.float32),
+        step_images=jnp.zeros((1, 1, 1), jnp.int32),
+        lenses=jnp.asarray(absent_lens())[None, None] if calibrated else None,
+        ego_from_camera=jnp.eye(4)[None, None] if calibrated else None,
     )
     return inputs, jnp.zeros((1, config.action.n_waypoints, 2)), jnp.zeros((1,))
 
