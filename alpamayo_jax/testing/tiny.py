@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alpamayo_jax.clip import EGO_FROM_FORWARD_CAMERA, Pinhole
 from alpamayo_jax.config import (
     ActionProjConfig,
     ActionSpaceConfig,
@@ -126,6 +127,16 @@ def tiny_config(**sections: Any) -> ModelConfig:
     return dataclasses.replace(config, **sections)
 
 
+def compressed(config: ModelConfig, compressor: str, **sizes: Any) -> ModelConfig:
+    """`config` with another vision compressor, and changed fields of its section."""
+    scene = config.scene
+    if sizes:
+        own = dataclasses.replace(getattr(scene, compressor), **sizes)
+        scene = dataclasses.replace(scene, **{compressor: own})
+    vision = dataclasses.replace(config.vision, compressor=compressor)
+    return dataclasses.replace(config, vision=vision, scene=scene)
+
+
 def random_params(config: ModelConfig, seed: int = 0, scale: float = 0.3) -> dict:
     """Parameters that make every part matter: larger than `init_params`', and no zero biases."""
     rng = np.random.default_rng(seed)
@@ -211,7 +222,13 @@ def random_observation(config: ModelConfig, seed: int = 0, **fields: Any) -> Obs
     rng = np.random.default_rng((seed, 4))
     xyz, rot = _drive(config, (seed, 0))[0]
     cameras = tuple(
-        CameraFrames(index, rng.integers(0, 256, (2, 16, 24, 3), np.uint8), np.array([-0.1, 0.0]))
+        CameraFrames(
+            index,
+            rng.integers(0, 256, (2, 16, 24, 3), np.uint8),
+            np.array([-0.1, 0.0]),
+            Pinhole(12.0, 12.0, 11.5, 7.5),
+            EGO_FROM_FORWARD_CAMERA,
+        )
         for index in (0, 1)
     )
     return Observation(cameras=cameras, ego_history_xyz=xyz, ego_history_rot=rot, **fields)

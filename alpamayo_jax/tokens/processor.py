@@ -6,7 +6,8 @@ from typing import Sequence
 import numpy as np
 
 from alpamayo_jax.config import ConfigError, ModelConfig
-from alpamayo_jax.tokens import images, prompt
+from alpamayo_jax.ops.image_size import image_tokens
+from alpamayo_jax.tokens import images, prompt, views
 from alpamayo_jax.tokens.labels import label_mask
 from alpamayo_jax.tokens.positions import mrope_positions
 from alpamayo_jax.tokens.tokenizer import Tokenizer
@@ -25,13 +26,14 @@ MODES = ("drive", "answer")
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """One conversation before padding: ids [N], and the images in the order of the text."""
+    """One conversation before padding: ids [N], and the images, camera by camera."""
 
     ids: np.ndarray
     patches: list[np.ndarray]
     grids: list[tuple[int, int]]
     camera_index: list[int]
     frame_time: list[float]
+    views: views.Views
 
 
 class Processor:
@@ -116,13 +118,12 @@ class Processor:
         Raises:
           InputError, ConfigError: as in `train_batch`.
         """
-        vision, config = self.config.vision, self.config
-        factor = vision.patch_size * vision.spatial_merge_size
-        limits = config.prompt.min_pixels, config.prompt.max_pixels
-        tokens = 0
+        config, tokens = self.config, 0
         for camera in observation.cameras:
-            height, width = images.smart_resize(*camera.images.shape[1:3], factor, *limits)
-            tokens += len(camera.images) * (height // factor * (width // factor) - 1)
+            size = camera.images.shape[1:3]
+            tokens += len(camera.images) * (image_tokens(size, config.vision, config.prompt) - 1)
+        if config.tokens_per_step is not None:
+            tokens = views.num_steps(observation) * (config.tokens_per_step - 1)
         text = self._conversation(observation, target, None, components)
         return len(self.tokenizer.encode(text)) + tokens
 
@@ -194,7 +195,7 @@ class Processor:
         length = self._length(rows, observations, pad_to)
         # At least one (empty) image, so that no array is empty when there is no camera at all.
         num_images = max(1, *(len(row.patches) for row in rows))
-        unit = config.vision.merge_unit
+        unit, merge = config.vision.merge_unit, config.vision.spatial_merge_size
         num_patches = max(unit, *(len(p) for row in rows for p in row.patches), 0)
         batch = len(rows)
 
@@ -211,10 +212,12 @@ class Processor:
             start = length - len(row.ids)
             input_ids[b, start:] = row.ids
             attention_mask[b, start:] = True
-            slots = [
-                i * (num_patches // unit) + np.arange(len(p) // unit)
-                for i, p in enumerate(row.patches)
-            ]
+            slots = row.views.slots(config)
+            if slots is None:
+                slots = [
+                    i * (num_patches // unit) + np.arange(len(p) // unit)
+                    for i, p in enumerate(row.patches)
+                ]
             is_image = input_ids[b] == config.text_tokens.image_token_id
             image_index[b, is_image] = np.concatenate([*slots, np.empty(0, np.int32)])
             for i, patches in enumerate(row.patches):
@@ -223,7 +226,14 @@ class Processor:
             image_grid[b, :count] = np.reshape(row.grids, (-1, 2))
             camera_index[b, :count] = row.camera_index
             frame_time[b, :count] = row.frame_time
-        position_ids, rope_delta = mrope_positions(input_ids, attention_mask, image_grid, config)
+        blocks = image_grid
+        if config.step_grids is not None:
+            steps = max(row.views.num_steps for row in rows)
+            blocks = np.zeros((batch, steps * len(config.step_grids), 2), np.int32)
+            for b, row in enumerate(rows):
+                own = np.tile(config.step_grids, (row.views.num_steps, 1))
+                blocks[b, : len(own)] = own * merge
+        position_ids, rope_delta = mrope_positions(input_ids, attention_mask, blocks, config)
         return ModelInputs(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -236,6 +246,7 @@ class Processor:
             frame_time=frame_time,
             ego_history_xyz=np.stack([o.ego_history_xyz for o in observations]).astype(np.float32),
             ego_history_rot=np.stack([o.ego_history_rot for o in observations]).astype(np.float32),
+            **views.batch_fields([row.views for row in rows], num_images, config),
         )
 
     def _row(self, observation: Observation, text: str) -> _Row:
@@ -253,12 +264,15 @@ class Processor:
                 camera_index.append(camera.camera_index)
                 frame_time.append(float(time))
         ids = np.asarray(self.tokenizer.encode(text), np.int32)
-        # Each image's one placeholder becomes as many tokens as the image has.
+        # Each placeholder becomes as many tokens as its image, or time step, has.
         widths = np.ones(len(ids), np.int64)
-        widths[ids == config.text_tokens.image_token_id] = [
-            len(p) // config.vision.merge_unit for p in patches
-        ]
-        return _Row(np.repeat(ids, widths), patches, grids, camera_index, frame_time)
+        if config.tokens_per_step is None:
+            counts = [len(p) // config.vision.merge_unit for p in patches]
+        else:
+            counts = config.tokens_per_step
+        widths[ids == config.text_tokens.image_token_id] = counts
+        seen = views.views_of(observation, _sorted_cameras(observation), config)
+        return _Row(np.repeat(ids, widths), patches, grids, camera_index, frame_time, seen)
 
     def _length(
         self,

@@ -6,6 +6,7 @@ images, the ego history, a route, and the request; the assistant's turn has what
 order. A prompt for generation ends with the start token of the first component requested.
 """
 
+import dataclasses
 import re
 from typing import Mapping, Sequence
 
@@ -119,7 +120,7 @@ def question_prompt(
     Raises:
       InputError: `question` contains the text of a special token.
     """
-    content = images_text(cameras, config.prompt) + _component(
+    content = scene_text(cameras, config) + _component(
         "question", _plain(question, "question")
     )
     return _until_assistant(content) + special("answer_start")
@@ -135,6 +136,18 @@ def question_conversation(
     """
     closing = _plain(answer, "answer") + special("answer_end") + _turn_end()
     return question_prompt(cameras, config, question) + closing
+
+
+def scene_text(cameras: Sequence[tuple[int, int]], config: ModelConfig) -> str:
+    """What stands for the images: one placeholder per image, or per time step when compressed.
+
+    A step is what all cameras saw at one time, so it has a frame number but no camera's name.
+    """
+    if config.tokens_per_step is None:
+        return images_text(cameras, config.prompt)
+    steps = max((count for _, count in cameras), default=0)
+    unnamed = dataclasses.replace(config.prompt, include_camera_ids=False)
+    return images_text([(0, steps)], unnamed) if steps else ""
 
 
 def images_text(cameras: Sequence[tuple[int, int]], prompt: PromptConfig) -> str:
@@ -171,7 +184,7 @@ def extract_text(text: str, name: str) -> str:
 def _drive_user(cameras, config: ModelConfig, navigation: str | None, request) -> str:
     count = config.trajectory_tokens.tokens_per_history_traj
     parts = [
-        images_text(cameras, config.prompt),
+        scene_text(cameras, config),
         _component("traj_history", special("traj_history") * count),
     ]
     if navigation is not None:
