@@ -14,7 +14,6 @@ from alpamayo_jax.config import (
     ModelConfig,
     PrecisionConfig,
     PromptConfig,
-    SceneConfig,
     TrajectoryTokenConfig,
     VisionConfig,
 )
@@ -99,7 +98,7 @@ class BadValuesTest(parameterized.TestCase):
         (FlowConfig, dict(num_inference_steps=0), "num_inference_steps"),
         (PromptConfig, dict(min_pixels=5, max_pixels=4), "min_pixels"),
         (PromptConfig, dict(min_pixels=0), "min_pixels"),
-        (SceneConfig, dict(compressor="magic"), "per_image"),
+        (VisionConfig, dict(compressor="magic"), "per_image"),
         (PrecisionConfig, dict(params="int8"), "int8"),
         (PrecisionConfig, dict(compute="float64"), "float64"),
         (ModelConfig, dict(release="alpamayo9"), "alpamayo_r1, alpamayo1_5"),
@@ -143,8 +142,10 @@ class StaticTest(parameterized.TestCase):
             if dataclasses.is_dataclass(cls) and name != "ModelConfig"
         }
         assert all(cls.__dataclass_params__.frozen for cls in sections)
-        assert sections == {type(getattr(preset("tiny"), f.name))
-                            for f in dataclasses.fields(ModelConfig)} - {str}  # fmt: skip
+        model = preset("tiny")
+        parts = [model, model.scene]
+        assert sections == {type(getattr(part, f.name)) for part in parts
+                            for f in dataclasses.fields(part)} - {str, int, tuple}  # fmt: skip
 
     def test_derived_sizes(self):
         vision = VisionConfig()
