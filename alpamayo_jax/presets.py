@@ -1,6 +1,7 @@
 """Named model configurations: the released policies, the Qwen3-VL backbones, and `tiny`."""
 
 import dataclasses
+from typing import Sequence
 
 from alpamayo_jax.config import (
     ActionProjConfig,
@@ -147,6 +148,53 @@ PRESETS = {
     ),
     "tiny": _tiny,
 }
+
+
+def with_compressor(
+    config: ModelConfig,
+    compressor: str = "",
+    *,
+    patch: Sequence[int] = (),
+    planes: str = "",
+    tokens_per_step: int = 0,
+    prefix: bool = False,
+) -> ModelConfig:
+    """`config` with another vision compressor, or with other sizes of it.
+
+    Args:
+      config: model.
+      compressor: its name; "" keeps that of `config`.
+      patch, planes, tokens_per_step, prefix: see `settings.VisionSettings`.
+
+    Raises:
+      ConfigError: an unknown compressor, or a size that the chosen one does not have.
+    """
+    vision = dataclasses.replace(config.vision, compressor=compressor or config.vision.compressor)
+    triplane, flex = {}, {}
+    if patch:
+        if len(patch) != 3:
+            raise ConfigError(f"vision.patch {tuple(patch)} must be cells in x, y and z")
+        triplane["patch"] = tuple(patch)
+    if planes:
+        if planes not in ("full", "half"):
+            raise ConfigError(f"vision.planes {planes!r} must be 'full' or 'half'")
+        triplane["half_plane"] = planes == "half"
+    if tokens_per_step:
+        flex["tokens_per_step"] = tokens_per_step
+    if prefix:
+        flex["prefix"] = True
+    for name, sizes in (("triplane", triplane), ("flex", flex)):
+        if sizes and vision.compressor != name:
+            raise ConfigError(
+                f"vision: {', '.join(sizes)} belong to the compressor {name!r}, not to "
+                f"{vision.compressor!r}"
+            )
+    scene = dataclasses.replace(
+        config.scene,
+        triplane=dataclasses.replace(config.scene.triplane, **triplane),
+        flex=dataclasses.replace(config.scene.flex, **flex),
+    )
+    return dataclasses.replace(config, vision=vision, scene=scene)
 
 
 def preset(name: str, **replacements) -> ModelConfig:

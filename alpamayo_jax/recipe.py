@@ -27,11 +27,18 @@ from alpamayo_jax.data.sources import (
     split_by_clip,
     split_by_time,
 )
-from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new_policy
+from alpamayo_jax.decode.policy import (
+    Policy,
+    adopt_compressor,
+    describe_policy,
+    load_policy,
+    new_policy,
+)
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.labelling.source import WithLabels
 from alpamayo_jax.models.init import param_shapes
-from alpamayo_jax.presets import preset
+from alpamayo_jax.presets import preset, with_compressor
+from alpamayo_jax.sim.camera import RIGS
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train import assemble
 from alpamayo_jax.train.checkpoint import hash_of
@@ -159,7 +166,12 @@ def _source(config: ml_collections.ConfigDict) -> ClipSource:
     data = config.data
     if data.source == "procedural":
         total = data.num_clips + data.num_test_clips
-        return make_source("procedural", num_clips=total, seed=config.seed)
+        count = data.get("cameras", 1)
+        if count not in RIGS:
+            known = ", ".join(map(str, RIGS))
+            raise ConfigError(f"data.cameras is {count}; the simulated rigs have {known}")
+        rig = {} if count == 1 else {"cameras": RIGS[count]}
+        return make_source("procedural", num_clips=total, seed=config.seed, **rig)
     if data.source in SOURCES and not data.root:
         raise ConfigError(f"data.source={data.source} needs data.root, the folder of the clips")
     return _folder_source(data.source, data.root)
@@ -211,14 +223,20 @@ def make_policy(config: ml_collections.ConfigDict) -> Policy:
       InputError: the checkpoint is missing, damaged, or of another model.
     """
     if config.get("init_from"):
-        return load_policy(config.init_from)
+        policy = load_policy(config.init_from)
+        model = _compressed(policy.config, config)
+        rng = jax.random.key(config.seed)
+        params = adopt_compressor(policy.params, policy.config, model, rng)
+        return dataclasses.replace(policy, config=model, params=params)
     return new_policy(_preset(config), jax.random.key(config.seed))
 
 
 def describe_start(config: ml_collections.ConfigDict) -> Policy:
     """As `make_policy`, with the shapes of the parameters in place of the parameters."""
     if config.get("init_from"):
-        return describe_policy(config.init_from)
+        policy = describe_policy(config.init_from)
+        model = _compressed(policy.config, config)
+        return dataclasses.replace(policy, config=model, params=param_shapes(model))
     model = _preset(config)
     return Policy(config=model, params=param_shapes(model), tokenizer=tiny_tokenizer(model))
 
@@ -228,7 +246,13 @@ def _preset(config: ml_collections.ConfigDict) -> ModelConfig:
         raise ConfigError(
             "there is nothing to start from: give init_from, a checkpoint directory, or preset"
         )
-    return preset(config.preset)
+    return _compressed(preset(config.preset), config)
+
+
+def _compressed(model: ModelConfig, config: ml_collections.ConfigDict) -> ModelConfig:
+    """`model` with the compressor of section `vision`."""
+    vision = _section(settings.VisionSettings, config, "vision")
+    return with_compressor(model, **dataclasses.asdict(vision))
 
 
 def make_training(

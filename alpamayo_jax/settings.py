@@ -20,6 +20,7 @@ class DataSettings:
       mixture: what else trains, each "WEIGHT KIND PATH" with a KIND of `source` or "questions" (a
         table in the form of LingoQA, for objective tokens only); `source` itself has weight 1.
       num_clips: procedural: how many drives train.
+      cameras: procedural: 1 (a front camera), 4 (those of the release) or 7 (all around).
       num_test_clips: how many are held out: more of procedural, the last of a store or of
         physical_ai.
       train_seconds: clips: windows that train lie in (first, last) on each clip's clock; None is
@@ -43,6 +44,7 @@ class DataSettings:
     root: str = ""
     mixture: tuple[str, ...] = ()
     num_clips: int = 32
+    cameras: int = 1
     num_test_clips: int = 8
     train_seconds: tuple = (0.0, 50.0)
     test_seconds: tuple = (58.0, None)
@@ -59,12 +61,33 @@ class DataSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class VisionSettings:
+    """How image tokens are compressed before the language model reads them.
+
+    Attributes:
+      compressor: "per_image", "triplane" or "flex"; "" as the model comes. Another one than a
+        checkpoint has begins with random parameters.
+      patch: triplane: cells of a token in x, y and z; empty: as the preset.
+      planes: triplane: "full", or "half" for the cells in front only; "": as the preset.
+      tokens_per_step: flex: scene tokens of a time step, of all cameras; 0: as the preset.
+      prefix: flex: attention over time is causal, as objective "interleaved" needs.
+    """
+
+    compressor: str = ""
+    patch: tuple[int, ...] = ()
+    planes: str = ""
+    tokens_per_step: int = 0
+    prefix: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class StageSettings:
     """One stage of training: what is minimised, on which parameters, how.
 
     Attributes:
       objective: "tokens" (stages 1 and 2: cross-entropy on conversations), "expert" (flow matching,
-        language model frozen) or "joint" (both, the flow's gradient stops at the cache).
+        language model frozen), "joint" (both, the flow's gradient stops at the cache) or "render"
+        (self-supervised pretraining of the triplane alone).
       components: what the assistant is taught to say while driving, some of "cot", "meta_action",
         "traj_future"; empty: reasoning, the meta-action where there is one, the future. Windows
         with a question are answered instead.
@@ -86,6 +109,8 @@ class StageSettings:
         the others, as the released stage 1.
       noises_per_row: expert and joint: noise and time draws per conversation.
       flow_weight: joint: of the flow's loss.
+      render_weight: tokens and joint, with a triplane: of the loss of rendering the input images.
+      rays_per_row: rays that are rendered per conversation.
       remat: what the backward pass computes again: "none", "dots" or "full", from most memory to
         least.
       lora_rank: of low-rank adapters, which then are all that trains; 0: none.
@@ -111,6 +136,8 @@ class StageSettings:
     mean: str = "one_mean"
     noises_per_row: int = 1
     flow_weight: float = 1.0
+    render_weight: float = 0.0
+    rays_per_row: int = 256
     remat: str = "none"
     lora_rank: int = 0
     lora_alpha: float = 32.0
@@ -183,6 +210,7 @@ def train_config(preset: str = "tiny") -> ml_collections.ConfigDict:
     """
     sections = {
         "data": DataSettings(),
+        "vision": VisionSettings(),
         "stage": StageSettings(),
         "mesh": MeshSettings(),
         "precision": PrecisionSettings(),

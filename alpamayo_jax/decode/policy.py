@@ -100,3 +100,30 @@ def describe_policy(directory: str | os.PathLike) -> Policy:
         raw=raw,
         files={name: path.read_bytes() for name, path in files.items()},
     )
+
+
+def adopt_compressor(
+    params: dict, own: ModelConfig, config: ModelConfig, rng: jax.Array
+) -> dict:
+    """Parameters for a configuration that differs in the vision compressor only.
+
+    Args:
+      params: of a policy.
+      own: its configuration.
+      config: the new one.
+      rng: key of the parameters of a new compressor.
+
+    Returns:
+      The parameters; those of the compressor are random unless it is the policy's own.
+    """
+    kind = config.vision.compressor
+    if kind == own.vision.compressor and (
+        kind == "per_image" or getattr(config.scene, kind) == getattr(own.scene, kind)
+    ):
+        return params
+    vlm = {name: tree for name, tree in params["vlm"].items() if name != "scene"}
+    if kind != "per_image":
+        new = init_params(config, rng)["vlm"]["scene"]
+        dtype = jax.tree.leaves(vlm)[0].dtype
+        vlm["scene"] = jax.tree.map(lambda leaf: leaf.astype(dtype), new)
+    return {**params, "vlm": vlm}

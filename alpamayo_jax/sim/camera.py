@@ -63,6 +63,9 @@ RIG = (
     CameraSpec("camera_front_tele_30fov", 6, 30.0),
 )
 
+# Number of cameras -> rig: one in front, the four of the release's prompts, all around.
+RIGS = {1: (FRONT,), 4: (*RIG[:3], RIG[6]), 7: RIG}
+
 
 def intrinsics(spec: CameraSpec, width: int, height: int) -> Pinhole | FTheta:
     """Intrinsics in pixels for an image of this size; the optical axis is in its middle."""

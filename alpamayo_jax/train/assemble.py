@@ -15,7 +15,7 @@ from alpamayo_jax import convert, hardware
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.data.pipeline import batch_plan, training_batches
 from alpamayo_jax.data.sources import ClipSource, Window
-from alpamayo_jax.decode.policy import Policy
+from alpamayo_jax.decode.policy import Policy, adopt_compressor
 from alpamayo_jax.distributed import global_batch, row_shard
 from alpamayo_jax.models.init import init_params, param_shapes
 from alpamayo_jax.settings import DataSettings, MeshSettings, PrecisionSettings, StageSettings
@@ -244,10 +244,30 @@ def _initial_params(start: Start, model: ModelConfig, devices: Mesh | None) -> d
         params = jax.tree.map(lambda p: jnp.asarray(p, dtype), start.policy.params)
         return params if where is None else jax.device_put(params, where)
     if start.directory:
-        dtype = model.precision.params
-        return convert.load_params(start.directory, model, shardings=where, dtype=dtype)
+        return _stored_params(start, model, devices, where)
     init = jax.jit(functools.partial(init_params, model), out_shardings=where)
     return init(jax.random.key(start.seed))
+
+
+def _stored_params(
+    start: Start, model: ModelConfig, devices: Mesh | None, where: dict | None
+) -> dict:
+    """The checkpoint's parameters; another compressor than its own begins with random ones."""
+    stored, _ = convert.read_config(start.directory)
+    stored = dataclasses.replace(
+        model,
+        vision=dataclasses.replace(model.vision, compressor=stored.vision.compressor),
+        scene=stored.scene,
+    )
+    own = where
+    if devices is not None and stored != model:
+        axes, shapes = convert.logical_axes(stored), param_shapes(stored)
+        own = param_shardings(axes, shapes, devices, AxisRules())
+    params = convert.load_params(
+        start.directory, stored, shardings=own, dtype=model.precision.params
+    )
+    params = adopt_compressor(params, stored, model, jax.random.key(start.seed))
+    return params if where is None else jax.device_put(params, where)
 
 
 def _first(dataset: Any) -> TrainBatch:

@@ -19,6 +19,7 @@ from alpamayo_jax.layout import place
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.ops.losses import chunked_cross_entropy, masked_mean, token_cross_entropy
 from alpamayo_jax.tokens.vocabulary import special_token_id
+from alpamayo_jax.train import rendering
 from alpamayo_jax.train.objective import Metrics, Objective, Weights
 from alpamayo_jax.train.targets import fused_ids, future_actions, token_weights
 from alpamayo_jax.types import Array, KVCache, ModelInputs
@@ -39,12 +40,14 @@ class Examples:
       noisy: float32 [B, K, W, 2], points on the flow's path; None where no flow is trained.
       time: float32 [B, K].
       velocity: float32 [B, K, W, 2], what the expert should say there.
+      rays: of the input images, with their colours; None where nothing is rendered.
     """
 
     inputs: ModelInputs
     noisy: Array | None = None
     time: Array | None = None
     velocity: Array | None = None
+    rays: rendering.Rays | None = None
 
 
 def token_losses(logits: Array, ids: Array, labels_mask: Array, config: ModelConfig) -> Metrics:
@@ -125,19 +128,30 @@ def velocity_on_cache(
     )
 
 
-def token_objective(config: ModelConfig, *, mean: str = "two_means", **stack) -> Objective:
+def token_objective(
+    config: ModelConfig,
+    *,
+    mean: str = "two_means",
+    render_weight: float = 0.0,
+    rays_per_row: int = 256,
+    **stack,
+) -> Objective:
     """Stages 1 and 2 and answering: cross-entropy on the labelled tokens of whole conversations.
 
     Args:
       config: model.
       mean: "two_means" adds the means over trajectory tokens and over the others, as the released
         stage 1 does; "one_mean" is the mean over all labelled tokens.
+      render_weight: of the loss of rendering the input images from a triplane; 0: not rendered.
+      rays_per_row: rays per conversation that are.
       **stack: fields of `Alpamayo`: `remat`, `unroll`, `layout`.
 
     Raises:
-      ConfigError: unknown `mean`.
+      ConfigError: unknown `mean`, or rendering without a triplane or rays.
     """
-    return _objective(config, _coefficients(mean), None, stack)
+    coefficients = dict(_coefficients(mean))
+    rays = _rays(config, coefficients, render_weight, rays_per_row)
+    return _objective(config, coefficients, None, stack, rays)
 
 
 def expert_objective(config: ModelConfig, *, noises_per_row: int = 1, **stack) -> Objective:
@@ -160,6 +174,8 @@ def joint_objective(
     noises_per_row: int = 1,
     flow_weight: float = 1.0,
     token_weight: float = 1.0,
+    render_weight: float = 0.0,
+    rays_per_row: int = 256,
     **stack,
 ) -> Objective:
     """Tokens and flow together, on one pass of the language model.
@@ -172,16 +188,39 @@ def joint_objective(
       noises_per_row: as in `expert_objective`.
       flow_weight: of the flow's loss.
       token_weight: of the tokens' loss.
+      render_weight, rays_per_row: as in `token_objective`.
       **stack: as in `token_objective`.
 
     Raises:
-      ConfigError: unknown `mean`.
+      ConfigError: as `token_objective`.
     """
     weights = {name: token_weight * c for name, c in _coefficients(mean).items()}
-    return _objective(config, {"loss_flow": flow_weight, **weights}, noises_per_row, stack)
+    rays = _rays(config, weights, render_weight, rays_per_row)
+    return _objective(config, {"loss_flow": flow_weight, **weights}, noises_per_row, stack, rays)
 
 
-OBJECTIVES = {"tokens": token_objective, "expert": expert_objective, "joint": joint_objective}
+def render_objective(config: ModelConfig, *, rays_per_row: int = 256, **stack) -> Objective:
+    """Self-supervised pretraining of the triplane: rendering the input images from the planes.
+
+    Args:
+      config: model, with compressor "triplane".
+      rays_per_row: rays per conversation and step.
+      **stack: as in `token_objective`.
+
+    Raises:
+      ConfigError: the model has no triplane, or no ray.
+    """
+    coefficients: dict[str, float] = {}
+    rays = _rays(config, coefficients, 1.0, rays_per_row)
+    return _objective(config, coefficients, None, stack, rays)
+
+
+OBJECTIVES = {
+    "tokens": token_objective,
+    "expert": expert_objective,
+    "joint": joint_objective,
+    "render": render_objective,
+}
 
 
 def make_objective(name: str, config: ModelConfig, **options) -> Objective:
@@ -201,20 +240,38 @@ def _coefficients(mean: str) -> dict[str, float]:
     return TOKEN_MEANS[mean]
 
 
+def _rays(config: ModelConfig, coefficients: dict[str, float], weight: float, count: int) -> int:
+    """Adds the term of rendering to `coefficients`; returns the rays per row, 0 for none."""
+    if not weight:
+        return 0
+    rendering.check(config, count)
+    coefficients["loss_render"] = weight
+    return count
+
+
 def _objective(
-    config: ModelConfig, coefficients: dict[str, float], noises: int | None, stack: dict
+    config: ModelConfig,
+    coefficients: dict[str, float],
+    noises: int | None,
+    stack: dict,
+    rays: int = 0,
 ) -> Objective:
-    tokens = any(name != "loss_flow" for name in coefficients)
+    tokens = bool(set(coefficients) - {"loss_flow", "loss_render"})
     return Objective(
         prepare=functools.partial(
-            _prepare, config=config, tokens=tokens, noises=noises, layout=stack.get("layout")
+            _prepare,
+            config=config,
+            tokens=tokens,
+            noises=noises,
+            layout=stack.get("layout"),
+            rays=rays,
         ),
         values=functools.partial(_values, config=config, tokens=tokens, stack=stack),
         coefficients=coefficients,
     )
 
 
-def _prepare(batch, rng, *, config, tokens, noises, layout) -> tuple[Examples, Weights]:
+def _prepare(batch, rng, *, config, tokens, noises, layout, rays) -> tuple[Examples, Weights]:
     actions = future_actions(batch, config, layout)
     ids = fused_ids(batch, actions, config)
     examples, weights = Examples(inputs=batch.inputs.replace(input_ids=ids)), {}
@@ -225,13 +282,21 @@ def _prepare(batch, rng, *, config, tokens, noises, layout) -> tuple[Examples, W
         examples = examples.replace(noisy=pair.x_t, time=pair.t[..., 0, 0], velocity=pair.target)
         has_future = (ids == special_token_id(config, "traj_future_start")).any(-1)
         weights["loss_flow"] = jnp.repeat(has_future[:, None], noises, 1)
+    if rays:
+        drawn = rendering.draw_rays(batch.inputs, config, rays, jax.random.fold_in(rng, 1))
+        examples = examples.replace(rays=drawn)
+        weights["loss_render"] = drawn.valid
     return examples, weights
 
 
 def _values(params, examples, weights, *, config, tokens, stack) -> dict[str, Array]:
     model, inputs = Alpamayo(config, **stack), examples.inputs
-    ids, values = inputs.input_ids, {}
-    hidden, cache = model.apply({"params": params}, inputs, ids, method="prefill")
+    ids, values, scene = inputs.input_ids, {}, None
+    if examples.rays is not None:
+        values["loss_render"], scene = rendering.render_loss(params, examples.rays, inputs, model)
+        if not tokens and examples.noisy is None:
+            return values
+    hidden, cache = model.apply({"params": params}, inputs, ids, scene, method="prefill")
     if tokens:
         hidden = place(hidden, stack.get("layout"), "batch", None, "act_embed")
         nll = chunked_cross_entropy(

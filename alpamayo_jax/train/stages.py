@@ -16,7 +16,7 @@ from alpamayo_jax.train.objective import Objective
 from alpamayo_jax.train.objectives import make_objective
 from alpamayo_jax.train.optimiser import OptimiserConfig
 
-_LANGUAGE, _VISION, _ALL = r"vlm/.*", r"vlm/visual/.*", r".*"
+_LANGUAGE, _VISION, _SCENE, _ALL = r"vlm/.*", r"vlm/visual/.*", r"vlm/scene/.*", r".*"
 
 
 def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
@@ -25,10 +25,10 @@ def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
     Raises:
       ConfigError: names the stage and the setting.
     """
-    for knob, least in {"batch_size": 1, "accumulate": 1, "noises_per_row": 1}.items():
+    for knob, least in {"batch_size": 1, "accumulate": 1, "noises_per_row": 1, "rays_per_row": 1}.items():
         if getattr(stage, knob) < least:
             raise ConfigError(f"{name}.{knob} is {getattr(stage, knob)}, not {least} or more")
-    for knob in ("ema_decay", "vision_factor", "flow_weight", "beta2"):
+    for knob in ("ema_decay", "vision_factor", "flow_weight", "render_weight", "beta2"):
         if not 0 <= getattr(stage, knob) < (1 if knob in ("ema_decay", "beta2") else math.inf):
             raise ConfigError(f"{name}.{knob} is {getattr(stage, knob)}, which makes no sense")
     if stage.batch_size % stage.accumulate:
@@ -53,8 +53,15 @@ def stage_objective(stage: StageSettings, model: ModelConfig, **stack: Any) -> O
     options = {"mean": stage.mean, "noises_per_row": stage.noises_per_row}
     if stage.objective == "joint":
         options["flow_weight"] = stage.flow_weight
-    unused = {"tokens": "noises_per_row", "expert": "mean"}.get(stage.objective)
-    options.pop(unused, None)
+    if stage.objective in ("tokens", "joint"):
+        options |= {"render_weight": stage.render_weight}
+    if stage.objective in ("tokens", "joint", "render"):
+        options |= {"rays_per_row": stage.rays_per_row}
+    unused = {
+        "tokens": ("noises_per_row",), "expert": ("mean",), "render": ("noises_per_row", "mean"),
+    }  # fmt: skip
+    for name in unused.get(stage.objective, ()):
+        del options[name]
     return make_objective(stage.objective, model, **options, **stack)
 
 
@@ -69,6 +76,8 @@ def optimiser_config(name: str, stage: StageSettings) -> OptimiserConfig:
         groups += [(lora.TRAINED, 1.0), (_ALL, 0.0)]
     elif stage.objective == "expert":
         groups += [(_LANGUAGE, 0.0), (_ALL, 1.0)]
+    elif stage.objective == "render":
+        groups += [(_VISION, stage.vision_factor), (_SCENE, 1.0), (_ALL, 0.0)]
     else:
         if stage.vision_factor != 1:
             groups.append((_VISION, stage.vision_factor))
