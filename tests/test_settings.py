@@ -13,6 +13,7 @@ from alpamayo_jax.config import ConfigError
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECTIONS = {
     "data": settings.DataSettings,
+    "vision": settings.VisionSettings,
     "stage": settings.StageSettings,
     "mesh": settings.MeshSettings,
     "precision": settings.PrecisionSettings,

@@ -1,0 +1,264 @@
+"""Vision compressors beside each other: error after one budget of training, tokens, time, memory.
+
+A run is one variant, one number of cameras and one seed; each is kept in a file as soon as it is
+done, so that an interrupted comparison goes on where it stopped.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from typing import Any, Mapping, Sequence
+
+import jax
+import ml_collections
+
+from alpamayo_jax import recipe
+from alpamayo_jax.benchmark.timing import alternate
+from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.data.windows import observe
+from alpamayo_jax.decode.policy import Policy
+from alpamayo_jax.evaluate import evaluate
+from alpamayo_jax.files import write_bytes
+from alpamayo_jax.metrics.tables import write_summary
+from alpamayo_jax.models import scene
+from alpamayo_jax.models.alpamayo import Alpamayo
+from alpamayo_jax.tokens.processor import Processor
+from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
+
+_FRONT_ONLY = 4  # up to so many cameras look ahead, and the triplane keeps the half in front
+BASELINE = "per_image"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+      name: of the row.
+      compressor: its vision compressor.
+      patch: triplane: cells of a token.
+      tokens_per_image: flex.
+      paper: the paper's relative minADE_6, percent; None where it has none.
+    """
+
+    name: str
+    compressor: str
+    patch: tuple[int, ...] = ()
+    tokens_per_image: float = 0.0
+    paper: float | None = None
+
+    def knobs(self, cameras: int) -> dict[str, Any]:
+        """Section `vision` of a training configuration, for a rig of so many cameras."""
+        knobs: dict[str, Any] = {"compressor": self.compressor}
+        if self.compressor == "triplane":
+            planes = "half" if cameras <= _FRONT_ONLY else "full"
+            knobs |= {"patch": self.patch, "planes": planes}
+        if self.compressor == "flex":
+            knobs["tokens_per_step"] = max(1, round(self.tokens_per_image * cameras))
+        return knobs
+
+
+def variants(config: ml_collections.ConfigDict) -> list[Variant]:
+    """The rows that `config.ablation.variants` names; the baseline first.
+
+    Raises:
+      ConfigError: a variant has other fields than `Variant`, or there is no baseline.
+    """
+    rows = []
+    for name, values in config.ablation.variants.items():
+        try:
+            rows.append(Variant(name=name, **values.to_dict()))
+        except TypeError as error:
+            raise ConfigError(f"ablation.variants.{name}: {error}") from None
+    rows.sort(key=lambda row: row.name != BASELINE)
+    if not rows or rows[0].name != BASELINE:
+        raise ConfigError(f"ablation.variants has no {BASELINE!r}, to which all others are compared")
+    return rows
+
+
+def configured(
+    config: ml_collections.ConfigDict, variant: Variant, cameras: int, seed: int
+) -> ml_collections.ConfigDict:
+    """The training configuration of one run; the drives are those of `config.seed`."""
+    run = ml_collections.ConfigDict(config.to_dict())
+    run.data.cameras = cameras or run.data.cameras
+    run.vision.update(variant.knobs(_count(config, cameras)))
+    # Only the policy, its batches and its noise differ between seeds.
+    run.seed = seed
+    return run
+
+
+def _count(config: ml_collections.ConfigDict, cameras: int) -> int:
+    return cameras or len(recipe.make_data(config).source.clip(0).cameras)
+
+
+def one_run(
+    config: ml_collections.ConfigDict,
+    data: recipe.Data,
+    variant: Variant,
+    cameras: int,
+    seed: int,
+    path: pathlib.Path,
+) -> dict[str, float]:
+    """Trains and evaluates one variant; what `path` holds of an earlier time is taken as it is.
+
+    Returns:
+      min_ade, loss, clips_per_second while training (without compilation), windows.
+    """
+    run = configured(config, variant, cameras, seed)
+    key = {"variant": dataclasses.asdict(variant), "config": run.to_dict()}
+    signature = json.dumps(key, sort_keys=True, default=str)
+    if path.is_file():
+        kept = json.loads(path.read_text())
+        if kept["signature"] == signature:
+            return kept["result"]
+    policy = recipe.make_policy(run)
+    policy, history = recipe.train_stage("stage", run, policy, data, progress=False)
+    windows = recipe.test_windows(run, data)
+    evaluation = evaluate(
+        policy,
+        data.source,
+        windows,
+        settings=recipe.sample_settings(run),
+        seed=seed,
+        batch_size=run.eval.batch_size,
+        num_frames=run.data.num_frames,
+        score_trajectories=False,
+        progress=False,
+    )
+    # The first entry of the log has the compilation in it.
+    seconds = history.metrics["step_seconds"][1:] or history.metrics["step_seconds"]
+    result = {
+        "min_ade": evaluation.mean()["min_ade"],
+        "loss": float(history.metrics["loss"][-1]),
+        "clips_per_second": run.stage.batch_size / statistics.median(seconds),
+        "windows": len(windows),
+    }
+    text = json.dumps({"signature": signature, "result": result}, indent=2)
+    write_bytes(path, text.encode())
+    return result
+
+
+def timings(
+    config: ml_collections.ConfigDict,
+    data: recipe.Data,
+    rows: Sequence[Variant],
+    cameras: int,
+    rounds: int,
+) -> dict[str, dict[str, float]]:
+    """Milliseconds and MiB of vision and prefill of one observation, in turns within one process.
+
+    Vision is the tower and the compressor; prefill the language model over the whole prompt. Memory
+    is what the two programs hold besides parameters and input.
+    """
+    calls, memory, sizes = {}, {}, {}
+    for variant in rows:
+        run = configured(config, variant, cameras, config.seed)
+        policy = recipe.make_policy(run)
+        number, t0 = data.split.test[0]
+        seen = observe(data.source.clip(number), t0, run.data.num_frames)
+        programs, held, length = _programs(policy, seen)
+        calls |= {(variant.name, part): call for part, call in programs.items()}
+        memory[variant.name], sizes[variant.name] = held, length
+    times = alternate(calls, rounds)
+    return {
+        variant.name: {
+            "vision_ms": 1e3 * times[variant.name, "vision"].median,
+            "prefill_ms": 1e3 * times[variant.name, "prefill"].median,
+            "prompt_tokens": sizes[variant.name],
+            "memory_mib": memory[variant.name] / 2**20,
+        }
+        for variant in rows
+    }
+
+
+def _programs(policy: Policy, observation) -> tuple[dict[str, Any], float, int]:
+    model = Alpamayo(policy.config)
+    inputs = jax.tree.map(jax.numpy.asarray, policy.processor.inputs([observation]))
+    vision = jax.jit(lambda p, i: model.apply({"params": p}, i, method="scene_tokens"))
+    prefill = jax.jit(
+        lambda p, i, s: model.apply({"params": p}, i, i.input_ids, s, method="prefill")
+    )
+    vision = vision.lower(policy.params, inputs).compile()
+    seen = vision(policy.params, inputs)
+    prefill = prefill.lower(policy.params, inputs, seen).compile()
+    held = sum(
+        analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+        for analysis in (vision.memory_analysis(), prefill.memory_analysis())
+    )
+    calls = {
+        "vision": lambda: jax.block_until_ready(vision(policy.params, inputs)),
+        "prefill": lambda: jax.block_until_ready(prefill(policy.params, inputs, seen)),
+    }
+    return calls, float(held), inputs.input_ids.shape[1]
+
+
+def tokens_per_image(model: ModelConfig, data: recipe.Data, frames: int) -> float:
+    """Scene tokens over images of one observation."""
+    number, t0 = data.split.test[0]
+    seen = observe(data.source.clip(number), t0, frames)
+    inputs = Processor(model, tiny_tokenizer(model)).inputs([seen])
+    return float((inputs.image_index >= 0).sum()) / sum(len(c.images) for c in seen.cameras)
+
+
+def table(
+    config: ml_collections.ConfigDict,
+    rows: Sequence[Variant],
+    cameras: int,
+    results: Mapping[str, Sequence[Mapping[str, float]]],
+    measured: Mapping[str, Mapping[str, float]],
+    tokens: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """The paper's table: one row per variant that has a result.
+
+    The relative error is that of each seed over the baseline of the same seed, in percent: their
+    mean and standard deviation. `same_direction`: whether its sign is the paper's, "unclear" where
+    the standard deviation is larger than the mean.
+    """
+    lines = []
+    for variant in rows:
+        own = results.get(variant.name, ())
+        if not own:
+            continue
+        run = configured(config, variant, cameras, config.seed)
+        model = recipe.describe_start(run).config
+        errors = [one["min_ade"] for one in own]
+        pairs = zip(own, results[BASELINE])
+        relative = [100 * (one["min_ade"] / base["min_ade"] - 1) for one, base in pairs]
+        mean, deviation = statistics.mean(relative), _deviation(relative)
+        lines.append({
+            "cameras": cameras,
+            "variant": variant.name,
+            "seeds": len(own),
+            "added_parameters": scene.added_parameters(model),
+            "tokens_per_image": tokens[variant.name],
+            "compression": tokens[BASELINE] / tokens[variant.name],
+            "min_ade": statistics.mean(errors),
+            "min_ade_std": _deviation(errors),
+            "relative_percent": mean,
+            "relative_std": deviation,
+            "paper_percent": variant.paper,
+            "same_direction": _direction(variant, mean, deviation),
+            "clips_per_second": statistics.mean(one["clips_per_second"] for one in own),
+            **measured.get(variant.name, {}),
+        })
+    return lines
+
+
+def _direction(variant: Variant, mean: float, deviation: float) -> str:
+    if not variant.paper:
+        return "-"
+    if abs(mean) <= deviation:
+        return "unclear"
+    return "yes" if (mean > 0) == (variant.paper > 0) else "no"
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def write_table(workdir: pathlib.Path, lines: Sequence[Mapping[str, Any]], text: str) -> None:
+    """Writes `table.json` and `table.md`."""
+    write_summary(workdir / "table.json", {"rows": list(lines)})
+    write_bytes(workdir / "table.md", (text + "\n").encode())
