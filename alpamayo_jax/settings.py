@@ -70,7 +70,8 @@ class VisionSettings:
       patch: triplane: cells of a token in x, y and z; empty: as the preset.
       planes: triplane: "full", or "half" for the cells in front only; "": as the preset.
       tokens_per_step: flex: scene tokens of a time step, of all cameras; 0: as the preset.
-      prefix: flex: attention over time is causal, as objective "interleaved" needs.
+      prefix: flex: a step's scene tokens see its own and earlier frames only, so that prefixes of
+        the steps can be supervised (`tokens.interleaved`).
     """
 
     compressor: str = ""

@@ -2,7 +2,7 @@ from absl.testing import parameterized
 import pytest
 
 from alpamayo_jax.config import ConfigError, FlowConfig
-from alpamayo_jax.presets import PRESETS, preset
+from alpamayo_jax.presets import PRESETS, preset, with_compressor
 from alpamayo_jax.tokens.vocabulary import SPECIAL_NAMES, special_token_id
 
 _BACKBONES = tuple(name for name in sorted(PRESETS) if name.startswith("qwen3_vl"))
@@ -77,3 +77,30 @@ class PresetsTest(parameterized.TestCase):
     def test_every_preset_has_a_consistent_vocabulary(self, name):
         config = preset(name)
         assert special_token_id(config, SPECIAL_NAMES[-1]) < config.language.vocab_size
+
+
+def test_another_compressor_by_one_word():
+    for name in ("triplane", "flex", "per_image"):
+        config = with_compressor(preset("tiny"), name)
+        assert config.vision.compressor == name
+        assert config.language == preset("tiny").language
+    flex = with_compressor(preset("r1_10b"), "flex", tokens_per_step=64, prefix=True)
+    assert (flex.tokens_per_step, flex.scene.flex.prefix) == (64, True)
+    half = with_compressor(preset("r1_10b"), "triplane", patch=(4, 6, 6), planes="half")
+    assert half.tokens_per_step == 416
+    assert with_compressor(half) == half
+
+
+@pytest.mark.parametrize(
+    "compressor, sizes, message",
+    [
+        ("flex", {"patch": (1, 1, 1)}, "'triplane'"),
+        ("per_image", {"tokens_per_step": 3}, "'flex'"),
+        ("triplane", {"planes": "quarter"}, "'full' or 'half'"),
+        ("triplane", {"patch": (1, 1)}, "x, y and z"),
+        ("magic", {}, "unknown"),
+    ],
+)
+def test_sizes_that_a_compressor_does_not_have_are_refused(compressor, sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        with_compressor(preset("tiny"), compressor, **sizes)

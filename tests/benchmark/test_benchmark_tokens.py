@@ -1,0 +1,108 @@
+"""The comparison of compressors, without the training."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from alpamayo_jax import recipe
+from alpamayo_jax.benchmark import tokens
+from alpamayo_jax.config import ConfigError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def _config():
+    path = ROOT / "configs" / "ablate_tokens_tiny.py"
+    spec = importlib.util.spec_from_file_location("ablate_tokens_tiny", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def test_rows_are_the_papers_and_the_baseline_comes_first():
+    rows = tokens.variants(_config())
+    assert rows[0].name == "per_image" and len(rows) == 7
+    assert {row.name: row.paper for row in rows}["triplane_8_8_8"] == 4.0
+
+
+@pytest.mark.parametrize("cameras", [4, 7])
+def test_every_row_is_a_valid_training_of_its_rig(cameras):
+    config = _config()
+    counts = {}
+    for row in tokens.variants(config):
+        run = tokens.configured(config, row, cameras, seed=3)
+        recipe.check(run)
+        model = recipe.describe_start(run).config
+        counts[row.name] = model.tokens_per_step or 15 * cameras
+        assert (run.seed, run.data.cameras) == (3, cameras)
+    # As in the paper: ratios of 1.5, 3.6 (front half, four cameras), 3.2, 5, 10 and 20.
+    ratio = {name: 15 * cameras / count for name, count in counts.items()}
+    if cameras == 4:
+        assert ratio["triplane_8_8_8"] == pytest.approx(3.6, rel=0.05)
+        assert ratio["triplane_4_6_6"] == pytest.approx(1.5, rel=0.25)
+    for name, want in (("flex_50", 3.2), ("flex_32", 5.0), ("flex_16", 10.0), ("flex_8", 20.0)):
+        assert ratio[name] == pytest.approx(want, rel=0.06), name
+
+
+def test_bad_variants_are_refused():
+    config = _config()
+    with config.unlocked():
+        config.ablation.variants.flex_8.colour = "red"
+    with pytest.raises(ConfigError, match="flex_8.*colour"):
+        tokens.variants(config)
+    config = _config()
+    del config.ablation.variants.per_image
+    with pytest.raises(ConfigError, match="per_image"):
+        tokens.variants(config)
+
+
+def test_the_table_compares_seed_by_seed(tmp_path):
+    config, rows = _config(), tokens.variants(_config())[:3]
+    errors = {"per_image": (4.0, 2.0), "triplane_4_6_6": (3.6, 1.9), "triplane_8_8_8": (4.4, 1.9)}
+    results = {
+        name: [{"min_ade": e, "clips_per_second": 2.0} for e in own] for name, own in errors.items()
+    }
+    counts = {"per_image": 15.0, "triplane_4_6_6": 8.25, "triplane_8_8_8": 4.0}
+    lines = tokens.table(config, rows, 4, results, {"per_image": {"vision_ms": 1.5}}, counts)
+    by_name = {line["variant"]: line for line in lines}
+    finer, coarser = by_name["triplane_4_6_6"], by_name["triplane_8_8_8"]
+    assert finer["relative_percent"] == pytest.approx(-7.5)
+    assert finer["relative_std"] == pytest.approx(3.5355, rel=1e-3)
+    assert finer["same_direction"] == "yes" and coarser["same_direction"] == "unclear"
+    assert coarser["compression"] == pytest.approx(3.75) and coarser["added_parameters"] > 0
+    assert by_name["per_image"]["vision_ms"] == 1.5
+    tokens.write_table(tmp_path, lines, "text")
+    assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["variant"] == "per_image"
+    assert (tmp_path / "table.md").read_text() == "text\n"
+
+
+def test_a_run_that_is_done_is_not_done_again(tmp_path, monkeypatch):
+    config = _config()
+    row, trained = tokens.variants(config)[0], []
+
+    class Result:
+        metrics = {"step_seconds": [9.0, 0.5, 0.5], "loss": [3.0, 2.0]}
+
+        def mean(self):
+            return {"min_ade": 1.25}
+
+    monkeypatch.setattr(tokens.recipe, "make_policy", lambda run: None)
+    monkeypatch.setattr(tokens.recipe, "test_windows", lambda run, data: (1, 2))
+    monkeypatch.setattr(
+        tokens.recipe, "train_stage",
+        lambda *args, **options: (trained.append(1), (None, Result()))[1],
+    )  # fmt: skip
+    monkeypatch.setattr(tokens, "evaluate", lambda *args, **options: Result())
+
+    class Data:
+        source = None
+
+    path = tmp_path / "run.json"
+    first = tokens.one_run(config, Data(), row, 4, 0, path)
+    assert first == {"min_ade": 1.25, "loss": 2.0, "clips_per_second": 8.0, "windows": 2}
+    assert tokens.one_run(config, Data(), row, 4, 0, path) == first and len(trained) == 1
+    config.stage.steps += 1  # another budget is another run
+    tokens.one_run(config, Data(), row, 4, 0, path)
+    assert len(trained) == 2
