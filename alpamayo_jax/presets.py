@@ -151,49 +151,32 @@ PRESETS = {
 
 
 def with_compressor(
-    config: ModelConfig,
-    compressor: str = "",
-    *,
-    patch: Sequence[int] = (),
-    planes: str = "",
-    tokens_per_step: int = 0,
-    prefix: bool = False,
+    config: ModelConfig, compressor: str = "", size: Sequence[int] = ()
 ) -> ModelConfig:
-    """`config` with another vision compressor, or with other sizes of it.
+    """`config` with another vision compressor, or with another size of it.
 
     Args:
       config: model.
       compressor: its name; "" keeps that of `config`.
-      patch, planes, tokens_per_step, prefix: see `settings.VisionSettings`.
+      size: see `settings.VisionSettings`; empty keeps that of `config`.
 
     Raises:
-      ConfigError: an unknown compressor, or a size that the chosen one does not have.
+      ConfigError: an unknown compressor, or a size that it cannot have.
     """
     vision = dataclasses.replace(config.vision, compressor=compressor or config.vision.compressor)
-    triplane, flex = {}, {}
-    if patch:
-        if len(patch) != 3:
-            raise ConfigError(f"vision.patch {tuple(patch)} must be cells in x, y and z")
-        triplane["patch"] = tuple(patch)
-    if planes:
-        if planes not in ("full", "half"):
-            raise ConfigError(f"vision.planes {planes!r} must be 'full' or 'half'")
-        triplane["half_plane"] = planes == "half"
-    if tokens_per_step:
-        flex["tokens_per_step"] = tokens_per_step
-    if prefix:
-        flex["prefix"] = True
-    for name, sizes in (("triplane", triplane), ("flex", flex)):
-        if sizes and vision.compressor != name:
-            raise ConfigError(
-                f"vision: {', '.join(sizes)} belong to the compressor {name!r}, not to "
-                f"{vision.compressor!r}"
-            )
-    scene = dataclasses.replace(
-        config.scene,
-        triplane=dataclasses.replace(config.scene.triplane, **triplane),
-        flex=dataclasses.replace(config.scene.flex, **flex),
-    )
+    scene, numbers = config.scene, tuple(size)
+    wanted = {"triplane": 4, "flex": 1}.get(vision.compressor, 0)
+    if numbers and (len(numbers) != wanted or wanted == 4 and numbers[3] not in (0, 1)):
+        raise ConfigError(
+            f"vision.size {numbers} is no size of the compressor {vision.compressor!r}: triplane has "
+            f"cells in x, y and z and 1 (half) or 0 (all of the grid), flex the tokens of a step"
+        )
+    if wanted == 4 and numbers:
+        sizes = dict(patch=numbers[:3], half_plane=bool(numbers[3]))
+        scene = dataclasses.replace(scene, triplane=dataclasses.replace(scene.triplane, **sizes))
+    elif numbers:
+        flex = dataclasses.replace(scene.flex, tokens_per_step=numbers[0])
+        scene = dataclasses.replace(scene, flex=flex)
     return dataclasses.replace(config, vision=vision, scene=scene)
 
 

@@ -252,7 +252,7 @@ def _preset(config: ml_collections.ConfigDict) -> ModelConfig:
 def _compressed(model: ModelConfig, config: ml_collections.ConfigDict) -> ModelConfig:
     """`model` with the compressor of section `vision`."""
     vision = _section(settings.VisionSettings, config, "vision")
-    return with_compressor(model, **dataclasses.asdict(vision))
+    return with_compressor(model, vision.compressor, vision.size)
 
 
 def make_training(

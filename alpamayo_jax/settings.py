@@ -67,18 +67,12 @@ class VisionSettings:
     Attributes:
       compressor: "per_image", "triplane" or "flex"; "" as the model comes. Another one than a
         checkpoint has begins with random parameters.
-      patch: triplane: cells of a token in x, y and z; empty: as the preset.
-      planes: triplane: "full", or "half" for the cells in front only; "": as the preset.
-      tokens_per_step: flex: scene tokens of a time step, of all cameras; 0: as the preset.
-      prefix: flex: a step's scene tokens see its own and earlier frames only, so that prefixes of
-        the steps can be supervised (`tokens.interleaved`).
+      size: empty: as the preset. Triplane: cells of a token in x, y and z, and 1 for the half of the
+        grid in front or 0 for all of it; flex: scene tokens of a time step, of all cameras.
     """
 
     compressor: str = ""
-    patch: tuple[int, ...] = ()
-    planes: str = ""
-    tokens_per_step: int = 0
-    prefix: bool = False
+    size: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +105,6 @@ class StageSettings:
       noises_per_row: expert and joint: noise and time draws per conversation.
       flow_weight: joint: of the flow's loss.
       render_weight: tokens and joint, with a triplane: of the loss of rendering the input images.
-      rays_per_row: rays that are rendered per conversation.
       remat: what the backward pass computes again: "none", "dots" or "full", from most memory to
         least.
       lora_rank: of low-rank adapters, which then are all that trains; 0: none.
@@ -138,7 +131,6 @@ class StageSettings:
     noises_per_row: int = 1
     flow_weight: float = 1.0
     render_weight: float = 0.0
-    rays_per_row: int = 256
     remat: str = "none"
     lora_rank: int = 0
     lora_alpha: float = 32.0

@@ -66,4 +66,4 @@ def _rig(config, workdir: pathlib.Path, rows, cameras: int, before: list[dict]) 
 
 
 if __name__ == "__main__":
-    cli.run(main, failures=(TrainingDiverged,))
+    cli.run(main, failures=(TrainingDiverged, tokens.Interrupted))

@@ -32,7 +32,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the drive, the parameters and the ra
 def main(argv) -> None:
     del argv
     workdir, begin = cli.make_workdir(_WORKDIR.value), time.perf_counter()
-    config = with_compressor(preset(_PRESET.value), "triplane", planes="half")
+    config = with_compressor(preset(_PRESET.value), "triplane")
     with tqdm.tqdm(total=_STEPS.value, desc="render", unit="step") as bar:
 
         def progress(step: int, loss: float) -> None:

@@ -84,23 +84,22 @@ def test_another_compressor_by_one_word():
         config = with_compressor(preset("tiny"), name)
         assert config.vision.compressor == name
         assert config.language == preset("tiny").language
-    flex = with_compressor(preset("r1_10b"), "flex", tokens_per_step=64, prefix=True)
-    assert (flex.tokens_per_step, flex.scene.flex.prefix) == (64, True)
-    half = with_compressor(preset("r1_10b"), "triplane", patch=(4, 6, 6), planes="half")
+    assert with_compressor(preset("r1_10b"), "flex", (64,)).tokens_per_step == 64
+    half = with_compressor(preset("r1_10b"), "triplane", (4, 6, 6, 1))
     assert half.tokens_per_step == 416
     assert with_compressor(half) == half
 
 
 @pytest.mark.parametrize(
-    "compressor, sizes, message",
+    "compressor, size, message",
     [
-        ("flex", {"patch": (1, 1, 1)}, "'triplane'"),
-        ("per_image", {"tokens_per_step": 3}, "'flex'"),
-        ("triplane", {"planes": "quarter"}, "'full' or 'half'"),
-        ("triplane", {"patch": (1, 1)}, "x, y and z"),
-        ("magic", {}, "unknown"),
+        ("flex", (1, 1, 1, 0), "no size of the compressor 'flex'"),
+        ("per_image", (3,), "no size of the compressor 'per_image'"),
+        ("triplane", (3, 4, 3, 2), "no size of the compressor 'triplane'"),
+        ("triplane", (5, 4, 3, 1), "does not divide"),
+        ("magic", (), "unknown"),
     ],
 )
-def test_sizes_that_a_compressor_does_not_have_are_refused(compressor, sizes, message):
+def test_sizes_that_a_compressor_does_not_have_are_refused(compressor, size, message):
     with pytest.raises(ConfigError, match=message):
-        with_compressor(preset("tiny"), compressor, **sizes)
+        with_compressor(preset("tiny"), compressor, size)

@@ -30,6 +30,10 @@ _FRONT_ONLY = 4  # up to so many cameras look ahead, and the triplane keeps the 
 BASELINE = "per_image"
 
 
+class Interrupted(Exception):
+    """The process was told to stop; what was done before is kept."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """A row of the table.
@@ -52,10 +56,9 @@ class Variant:
         """Section `vision` of a training configuration, for a rig of so many cameras."""
         knobs: dict[str, Any] = {"compressor": self.compressor}
         if self.compressor == "triplane":
-            planes = "half" if cameras <= _FRONT_ONLY else "full"
-            knobs |= {"patch": self.patch, "planes": planes}
+            knobs["size"] = (*self.patch, int(cameras <= _FRONT_ONLY))
         if self.compressor == "flex":
-            knobs["tokens_per_step"] = max(1, round(self.tokens_per_image * cameras))
+            knobs["size"] = (max(1, round(self.tokens_per_image * cameras)),)
         return knobs
 
 
@@ -105,6 +108,9 @@ def one_run(
 
     Returns:
       min_ade, loss, clips_per_second while training (without compilation), windows.
+
+    Raises:
+      Interrupted: SIGTERM came while it trained.
     """
     run = configured(config, variant, cameras, seed)
     key = {"variant": dataclasses.asdict(variant), "config": run.to_dict()}
@@ -115,6 +121,9 @@ def one_run(
             return kept["result"]
     policy = recipe.make_policy(run)
     policy, history = recipe.train_stage("stage", run, policy, data, progress=False)
+    if history.steps[-1] < run.stage.steps:
+        # Told to stop: half a run must not pass for a whole one.
+        raise Interrupted(f"stopped in {path.stem} after step {history.steps[-1]}; start again")
     windows = recipe.test_windows(run, data)
     evaluation = evaluate(
         policy,
@@ -214,7 +223,7 @@ def table(
 
     The relative error is that of each seed over the baseline of the same seed, in percent: their
     mean and standard deviation. `same_direction`: whether its sign is the paper's, "unclear" where
-    the standard deviation is larger than the mean.
+    the standard deviation is larger than the mean or there is one seed.
     """
     lines = []
     for variant in rows:
@@ -239,17 +248,17 @@ def table(
             "relative_percent": mean,
             "relative_std": deviation,
             "paper_percent": variant.paper,
-            "same_direction": _direction(variant, mean, deviation),
+            "same_direction": _direction(variant, mean, deviation, len(own)),
             "clips_per_second": statistics.mean(one["clips_per_second"] for one in own),
             **measured.get(variant.name, {}),
         })
     return lines
 
 
-def _direction(variant: Variant, mean: float, deviation: float) -> str:
+def _direction(variant: Variant, mean: float, deviation: float, seeds: int) -> str:
     if not variant.paper:
         return "-"
-    if abs(mean) <= deviation:
+    if seeds < 2 or abs(mean) <= deviation:
         return "unclear"
     return "yes" if (mean > 0) == (variant.paper > 0) else "no"
 

@@ -25,7 +25,7 @@ def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
     Raises:
       ConfigError: names the stage and the setting.
     """
-    for knob, least in {"batch_size": 1, "accumulate": 1, "noises_per_row": 1, "rays_per_row": 1}.items():
+    for knob, least in {"batch_size": 1, "accumulate": 1, "noises_per_row": 1}.items():
         if getattr(stage, knob) < least:
             raise ConfigError(f"{name}.{knob} is {getattr(stage, knob)}, not {least} or more")
     for knob in ("ema_decay", "vision_factor", "flow_weight", "render_weight", "beta2"):
@@ -55,8 +55,6 @@ def stage_objective(stage: StageSettings, model: ModelConfig, **stack: Any) -> O
         options["flow_weight"] = stage.flow_weight
     if stage.objective in ("tokens", "joint"):
         options |= {"render_weight": stage.render_weight}
-    if stage.objective in ("tokens", "joint", "render"):
-        options |= {"rays_per_row": stage.rays_per_row}
     unused = {
         "tokens": ("noises_per_row",), "expert": ("mean",), "render": ("noises_per_row", "mean"),
     }  # fmt: skip

@@ -83,6 +83,7 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path, monkeypatch):
     row, trained = tokens.variants(config)[0], []
 
     class Result:
+        steps = [10, 60]
         metrics = {"step_seconds": [9.0, 0.5, 0.5], "loss": [3.0, 2.0]}
 
         def mean(self):
@@ -103,6 +104,7 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path, monkeypatch):
     first = tokens.one_run(config, Data(), row, 4, 0, path)
     assert first == {"min_ade": 1.25, "loss": 2.0, "clips_per_second": 8.0, "windows": 2}
     assert tokens.one_run(config, Data(), row, 4, 0, path) == first and len(trained) == 1
-    config.stage.steps += 1  # another budget is another run
-    tokens.one_run(config, Data(), row, 4, 0, path)
+    config.stage.steps += 1  # another budget is another run, and this one ended too early
+    with pytest.raises(tokens.Interrupted, match="after step 60"):
+        tokens.one_run(config, Data(), row, 4, 0, path)
     assert len(trained) == 2

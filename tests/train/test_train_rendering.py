@@ -120,7 +120,7 @@ def test_each_step_is_rendered_from_its_own_planes():
 
 
 def test_settings_make_it():
-    stage = StageSettings(objective="tokens", render_weight=0.1, rays_per_row=8)
+    stage = StageSettings(objective="tokens", render_weight=0.1)
     assert stage_objective(stage, CONFIG).coefficients["loss_render"] == 0.1
     assert set(stage_objective(StageSettings(objective="render"), CONFIG).coefficients) == {
         "loss_render"
