@@ -6,6 +6,7 @@ done, so that an interrupted comparison goes on where it stopped.
 
 import dataclasses
 import json
+import math
 import pathlib
 import statistics
 from typing import Any, Mapping, Sequence
@@ -63,7 +64,8 @@ class Variant:
 
 
 def variants(config: ml_collections.ConfigDict) -> list[Variant]:
-    """The rows that `config.ablation.variants` names; the baseline first.
+    """The rows that `config.ablation.variants` names: the baseline, triplanes, Flex, each from the
+    finest to the coarsest (a `ConfigDict` does not keep the order of a file).
 
     Raises:
       ConfigError: a variant has other fields than `Variant`, or there is no baseline.
@@ -74,7 +76,14 @@ def variants(config: ml_collections.ConfigDict) -> list[Variant]:
             rows.append(Variant(name=name, **values.to_dict()))
         except TypeError as error:
             raise ConfigError(f"ablation.variants.{name}: {error}") from None
-    rows.sort(key=lambda row: row.name != BASELINE)
+    kinds = tuple(scene.COMPRESSORS)
+    if any(row.compressor not in kinds for row in rows):
+        raise ConfigError(f"ablation.variants: compressors are {', '.join(kinds)}")
+    rows.sort(
+        key=lambda row: (
+            kinds.index(row.compressor), math.prod(row.patch), -row.tokens_per_image, row.name
+        )  # fmt: skip
+    )
     if not rows or rows[0].name != BASELINE:
         raise ConfigError(f"ablation.variants has no {BASELINE!r}, to which all others are compared")
     return rows

@@ -21,9 +21,11 @@ def _config():
     return module.get_config()
 
 
-def test_rows_are_the_papers_and_the_baseline_comes_first():
+def test_rows_are_the_papers_in_its_order():
     rows = tokens.variants(_config())
-    assert rows[0].name == "per_image" and len(rows) == 7
+    assert [row.name for row in rows] == [
+        "per_image", "triplane_4_6_6", "triplane_8_8_8", "flex_50", "flex_32", "flex_16", "flex_8"
+    ]  # fmt: skip
     assert {row.name: row.paper for row in rows}["triplane_8_8_8"] == 4.0
 
 
@@ -51,6 +53,10 @@ def test_bad_variants_are_refused():
     with config.unlocked():
         config.ablation.variants.flex_8.colour = "red"
     with pytest.raises(ConfigError, match="flex_8.*colour"):
+        tokens.variants(config)
+    config = _config()
+    config.ablation.variants.flex_8.compressor = "squeeze"
+    with pytest.raises(ConfigError, match="compressors are per_image, triplane, flex"):
         tokens.variants(config)
     config = _config()
     del config.ablation.variants.per_image
