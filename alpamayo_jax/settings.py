@@ -118,6 +118,48 @@ class StageSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class RewardSettings:
+    """What reinforcement learning pays for.
+
+    Attributes:
+      reasoning: weight of the critic's 0 to 5 for the reasoning. Each component is scaled to its
+        range before it is weighted; one with weight 0 is logged all the same.
+      consistency: weight of whether the trajectory does what the reasoning says, 0 or 1.
+      imitation: weight of the mean distance to the recorded trajectory, up to `max_ade`.
+      collision: weight of running into a recorded road user, 0 or 1.
+      jerk: weight of the mean jerk.
+      comfort: weight of the share of comfort checks passed.
+      format: weight of whether the answer is complete and well formed, 0 or 1.
+      max_ade: metres; a trajectory farther away than this costs no more.
+      critic: of the reasoning: "structured" (compares parsed decisions and causes; no model),
+        "endpoint" (an OpenAI-compatible chat endpoint) or "local" (a policy of this library that
+        can answer questions).
+      critic_url: endpoint: its base address.
+      critic_model: endpoint: the model's name; local: a checkpoint directory.
+      critic_key_env: endpoint: environment variable of the API key; "": none.
+      critic_timeout_s: endpoint: of one attempt.
+      critic_attempts: endpoint: per sample, before it is left out.
+      critic_cache: folder that keeps answers; "": `critic_cache` in the working directory.
+    """
+
+    reasoning: float = 1.0
+    consistency: float = 1.0
+    imitation: float = 1.0
+    collision: float = 1.0
+    jerk: float = 0.1
+    comfort: float = 0.0
+    format: float = 0.5
+    max_ade: float = 5.0
+    critic: str = "structured"
+    critic_url: str = ""
+    critic_model: str = ""
+    critic_key_env: str = "OPENAI_API_KEY"
+    critic_timeout_s: float = 60.0
+    critic_attempts: int = 3
+    critic_cache: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshSettings:
     """Devices; one size may be -1: whatever is left. All 1: the first device alone.
 

@@ -1,0 +1,55 @@
+"""The reward that a policy is trained on: a weighted sum of components.
+
+Every component is scaled to its range: what is good counts from 0 to 1, a cost from -1 to 0, each
+times its weight. A sample that a critic could not score has no reward: it is left out and counted.
+"""
+
+from typing import Mapping, Sequence
+
+import numpy as np
+
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.rl.rewards.base import Episodes, Reward, Scores
+
+
+class TotalReward:
+    """Weighted sum of rewards."""
+
+    def __init__(self, rewards: Sequence[Reward], weights: Mapping[str, float]):
+        """Takes the components.
+
+        Args:
+          rewards: in the order in which they are logged.
+          weights: 0 or more per name; a reward without one, or with 0, is only logged.
+
+        Raises:
+          ConfigError: a weight below 0 or without a reward, two rewards of one name, or none that
+            counts.
+        """
+        self.rewards, self.weights = tuple(rewards), dict(weights)
+        names = [reward.name for reward in self.rewards]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"rewards: names repeat: {names}")
+        for name, weight in self.weights.items():
+            if name not in names or not 0 <= weight < np.inf:
+                raise ConfigError(
+                    f"rewards: weight {name} is {weight}; weights of {', '.join(names)} are 0 or "
+                    "more"
+                )
+        if not any(self.weights.values()):
+            raise ConfigError("rewards: every weight is 0; at least one component must count")
+
+    def __call__(self, episodes: Episodes) -> tuple[Scores, dict[str, Scores]]:
+        """(the total, the components under their names, the total again as "reward")."""
+        values = np.zeros(episodes.shape, np.float32)
+        valid = np.ones(episodes.shape, bool)
+        components = {}
+        for reward in self.rewards:
+            scores = components[reward.name] = reward(episodes)
+            weight = self.weights.get(reward.name, 0.0)
+            if weight:
+                share = (scores.values - reward.low) / (reward.high - reward.low)
+                values += np.float32(weight) * np.where(reward.cost, -share, share)
+                valid &= scores.valid
+        total = Scores(np.where(valid, values, 0).astype(np.float32), valid, valid)
+        return total, components | {"reward": total}
