@@ -118,6 +118,74 @@ class StageSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class RLSettings:
+    """Stage 3: groups of samples per window, scored, and what is learned from the scores.
+
+    `stage.batch_size` is how many windows one optimiser step sees, each with its group.
+
+    Attributes:
+      algorithm: "paper" (softmax-weighted log-likelihood, equation 10), "grpo" (the released one:
+        advantages over their deviation, clipped ratios), "dr_grpo" (without the deviation, over a
+        constant length) or "gspo" (one ratio per sample).
+      num_samples: K, the size of a group.
+      batches_per_rollout: batches that are rolled out together, with the same parameters.
+      epochs: how often each of them is trained on before the next rollout.
+      temperature: of sampling; log-probabilities are those at temperature 1.
+      top_p: nucleus of sampling.
+      max_reasoning_tokens: longest reasoning, end token included.
+      constrained: admit only whole trajectories: as many trajectory tokens as the future has, then
+        its end. Otherwise they are sampled freely, as released.
+      flow_steps: grpo_expert: Euler steps of the stochastic flow; 0: as the model comes.
+      flow_noise: grpo_expert: scale of the noise of these steps.
+      mean: of the loss over tokens: "token_mean", "sequence_mean", or "" for the algorithm's own.
+      beta: paper: of the softmax over a group's advantages; also of curation.
+      clip_low: the ratio is clipped below 1 minus this ...
+      clip_high: ... and above 1 plus this.
+      dual_clip: bound of a negative advantage's loss, in advantages; 0: none.
+      kl: weight of the divergence to the policy that the stage began with; 0 computes none.
+      kl_estimator: of it: "k1" or "k3".
+      entropy: weight of the entropy of sampled tokens, as a bonus.
+      oversample: windows rolled out per window that is trained on. Above 1 those are kept whose
+        rollouts say most: the model's probabilities diverge most from those the rewards imply.
+      share_random: of the windows kept, how many are random instead.
+      guard_steps: the run stops where the mean of the last so many rollouts is worse than the first
+        ones by the next two; 0: never.
+      guard_drop: a fall of the mean reward by this.
+      guard_growth: samples this many times as long.
+      eval_windows: held-out windows on which the policy is measured before and after; 0: all.
+      eval_samples: per held-out window.
+      picture_every: steps between pictures of rollouts; 0: none.
+    """
+
+    algorithm: str = "grpo"
+    num_samples: int = 12
+    batches_per_rollout: int = 1
+    epochs: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_reasoning_tokens: int = 256
+    constrained: bool = False
+    flow_steps: int = 0
+    flow_noise: float = 0.5
+    mean: str = ""
+    beta: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    dual_clip: float = 10.0
+    kl: float = 0.0
+    kl_estimator: str = "k3"
+    entropy: float = 0.0
+    oversample: int = 1
+    share_random: float = 0.5
+    guard_steps: int = 20
+    guard_drop: float = 1.0
+    guard_growth: float = 2.0
+    eval_windows: int = 64
+    eval_samples: int = 6
+    picture_every: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class RewardSettings:
     """What reinforcement learning pays for.
 
