@@ -14,14 +14,17 @@ class DataSettings:
     """Clips, and which of their windows train and test.
 
     Attributes:
-      source: "procedural" (simulated drives), "clips" (a folder of recorded ones), "store" (what
-        `experiments/ingest.py` wrote) or "physical_ai" (NVIDIA's data set in its own layout).
-      root: the folder of all but procedural.
+      source: "procedural" (simulated drives), "controlled" (simulated moments with one known right
+        decision each), "clips" (a folder of recorded ones), "store" (what `experiments/ingest.py`
+        wrote) or "physical_ai" (NVIDIA's data set in its own layout).
+      root: the folder of all but the simulated.
       mixture: what else trains, each "WEIGHT KIND PATH" with a KIND of `source` or "questions" (a
         table in the form of LingoQA, for objective tokens only); `source` itself has weight 1.
-      num_clips: procedural: how many drives train.
-      num_test_clips: how many are held out: more of procedural, the last of a store or of
+      num_clips: procedural, controlled: how many drives train.
+      num_test_clips: how many are held out: more of the simulated, the last of a store or of
         physical_ai.
+      wrong_reasoning: controlled: share of the drives that train whose reasoning is wrong.
+      wrong_trajectory: controlled: share whose trajectory contradicts their reasoning.
       train_seconds: clips: windows that train lie in (first, last) on each clip's clock; None is
         an open end.
       test_seconds: clips: windows that are held out.
@@ -44,6 +47,8 @@ class DataSettings:
     mixture: tuple[str, ...] = ()
     num_clips: int = 32
     num_test_clips: int = 8
+    wrong_reasoning: float = 0.0
+    wrong_trajectory: float = 0.0
     train_seconds: tuple = (0.0, 50.0)
     test_seconds: tuple = (58.0, None)
     train_stride_s: float = 0.2
@@ -136,15 +141,16 @@ class RLSettings:
       constrained: admit only whole trajectories: as many trajectory tokens as the future has, then
         its end. Otherwise they are sampled freely, as released.
       flow_steps: grpo_expert: Euler steps of the stochastic flow; 0: as the model comes.
-      flow_noise: grpo_expert: scale of the noise of these steps.
-      mean: of the loss over tokens: "token_mean", "sequence_mean", or "" for the algorithm's own.
+      flow_noise: grpo_expert: sigma(t) = flow_noise (1 - t) of these steps.
+      mean: of the loss: "token_mean" over all tokens, or "sequence_mean" over samples of their
+        means; dr_grpo has neither.
       beta: paper: of the softmax over a group's advantages; also of curation.
       clip_low: the ratio is clipped below 1 minus this ...
       clip_high: ... and above 1 plus this.
       dual_clip: bound of a negative advantage's loss, in advantages; 0: none.
-      kl: weight of the divergence to the policy that the stage began with; 0 computes none.
-      kl_estimator: of it: "k1" or "k3".
-      entropy: weight of the entropy of sampled tokens, as a bonus.
+      kl: estimator of the divergence from the policy that the stage began with: "k1", "k3" or "none".
+      kl_weight: of that divergence.
+      entropy_weight: of the entropy of sampled tokens, as a bonus.
       oversample: windows rolled out per window that is trained on. Above 1 those are kept whose
         rollouts say most: the model's probabilities diverge most from those the rewards imply.
       share_random: of the windows kept, how many are random instead.
@@ -155,6 +161,8 @@ class RLSettings:
       eval_windows: held-out windows on which the policy is measured before and after; 0: all.
       eval_samples: per held-out window.
       picture_every: steps between pictures of rollouts; 0: none.
+      copy_params: roll out with all parameters on every device, where the mesh splits them: they are
+        then gathered once per rollout instead of once per token.
     """
 
     algorithm: str = "grpo"
@@ -166,15 +174,15 @@ class RLSettings:
     max_reasoning_tokens: int = 256
     constrained: bool = False
     flow_steps: int = 0
-    flow_noise: float = 0.5
-    mean: str = ""
+    flow_noise: float = 0.7
+    mean: str = "token_mean"
     beta: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
     dual_clip: float = 10.0
-    kl: float = 0.0
-    kl_estimator: str = "k3"
-    entropy: float = 0.0
+    kl: str = "none"
+    kl_weight: float = 0.0
+    entropy_weight: float = 0.0
     oversample: int = 1
     share_random: float = 0.5
     guard_steps: int = 20
@@ -183,6 +191,7 @@ class RLSettings:
     eval_windows: int = 64
     eval_samples: int = 6
     picture_every: int = 0
+    copy_params: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
