@@ -4,12 +4,19 @@ Every component is scaled to its range: what is good counts from 0 to 1, a cost 
 times its weight. A sample that a critic could not score has no reward: it is left out and counted.
 """
 
+import os
 from typing import Mapping, Sequence
 
 import numpy as np
 
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.rl.rewards.base import Episodes, Reward, Scores
+from alpamayo_jax.rl.rewards.consistency import Consistency
+from alpamayo_jax.rl.rewards.critic import make_critic
+from alpamayo_jax.rl.rewards.driving import Collision, Comfort, Imitation, Jerk
+from alpamayo_jax.rl.rewards.format import Format
+from alpamayo_jax.settings import RewardSettings
 
 
 class TotalReward:
@@ -53,3 +60,39 @@ class TotalReward:
                 valid &= scores.valid
         total = Scores(np.where(valid, values, 0).astype(np.float32), valid, valid)
         return total, components | {"reward": total}
+
+    @classmethod
+    def from_config(
+        cls,
+        settings: RewardSettings,
+        workdir: str | os.PathLike | None = None,
+        policy: Policy | None = None,
+    ) -> "TotalReward":
+        """The reward that settings ask for.
+
+        Args:
+          settings: weights and the critic.
+          workdir: where a critic's answers are kept unless the settings name a folder; None keeps
+            none.
+          policy: critic "local": answers the critic's questions, in place of the checkpoint that
+            `critic_model` names.
+
+        Raises:
+          ConfigError: a setting that makes no sense.
+        """
+        if not settings.max_ade > 0:
+            raise ConfigError(f"reward.max_ade is {settings.max_ade}, not above 0")
+        rewards = [
+            make_critic(settings, workdir, policy),
+            Consistency(),
+            Imitation(settings.max_ade),
+            Collision(),
+            Jerk(),
+            Comfort(),
+            Format(),
+        ]
+        weights = {"ade": settings.imitation} | {
+            name: getattr(settings, name)
+            for name in ("reasoning", "consistency", "collision", "jerk", "comfort", "format")
+        }
+        return cls(rewards, weights)
