@@ -145,5 +145,7 @@ def _path_grade(intent: Intent, wanted: Intent) -> int:
 
 
 def _kept(decision: Lateral | None) -> Lateral | None:
-    """No decision and keeping the lane are the same."""
-    return None if decision is Lateral.KEEP_LANE else decision
+    """No decision and keeping the lane are the same, and so are both nudges: a text that does not
+    say whether the car leaves its lane is right either way."""
+    same = {Lateral.KEEP_LANE: None, Lateral.OUT_OF_LANE_NUDGE: Lateral.IN_LANE_NUDGE}
+    return same.get(decision, decision)
