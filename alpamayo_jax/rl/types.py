@@ -10,6 +10,7 @@ import dataclasses
 import flax.struct
 
 from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.flow.stochastic import Steps, stochastic_steps
 from alpamayo_jax.types import Array, ModelInputs, Trajectory
 
 ACTORS = ("tokens", "flow")
@@ -61,6 +62,18 @@ class RolloutSettings:
         """N: the reasoning and, for actor "tokens", the trajectory with its end."""
         trajectory = config.trajectory_tokens.tokens_per_future_traj + 1
         return self.max_reasoning_tokens + (trajectory if self.actor == "tokens" else 0)
+
+    def num_flow_steps(self, config: ModelConfig) -> int:
+        """S."""
+        return self.flow_steps or config.flow.num_inference_steps
+
+    def flow_schedule(self, config: ModelConfig) -> Steps:
+        """The steps of the stochastic flow.
+
+        Raises:
+          ConfigError: too few steps, or too much noise for them.
+        """
+        return stochastic_steps(self.num_flow_steps(config), self.flow_noise)
 
 
 @flax.struct.dataclass
