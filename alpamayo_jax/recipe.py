@@ -160,6 +160,15 @@ def _source(config: ml_collections.ConfigDict) -> ClipSource:
     if data.source == "procedural":
         total = data.num_clips + data.num_test_clips
         return make_source("procedural", num_clips=total, seed=config.seed)
+    if data.source == "controlled":
+        return make_source(
+            "controlled",
+            num_clips=data.num_clips,
+            num_clean=data.num_test_clips,
+            seed=config.seed,
+            wrong_reasoning=data.get("wrong_reasoning", 0.0),
+            wrong_trajectory=data.get("wrong_trajectory", 0.0),
+        )
     if data.source in SOURCES and not data.root:
         raise ConfigError(f"data.source={data.source} needs data.root, the folder of the clips")
     return _folder_source(data.source, data.root)
@@ -177,7 +186,8 @@ def _part(text: str, data: ml_collections.ConfigDict) -> Part:
         share = float(weight)
     except ValueError:
         share = math.nan
-    if not (math.isfinite(share) and share > 0 and kind and path) or kind == "procedural":
+    simulated = kind in ("procedural", "controlled")
+    if not (math.isfinite(share) and share > 0 and kind and path) or simulated:
         raise ConfigError(
             f"data.mixture {text!r} must be a weight above 0, clips, store, physical_ai or "
             f"questions, and a path"

@@ -333,6 +333,7 @@ class ControlledSource:
         """Clip `index`; raises `IndexError` outside the source."""
         return clip_of(self.moment(index), self.clip_name(index))
 
-    def label(self, index: int) -> CocLabel:
+    def label(self, index: int, t0: float = T0) -> CocLabel:
         """The right label of clip `index`, also where the clip itself is wrong."""
+        del t0  # a clip has one window
         return label_of(self.moment(index), self.clip_name(index))
