@@ -15,7 +15,7 @@ from alpamayo_jax.config import ConfigError
 
 
 def divergence(
-    logprobs: np.ndarray, rewards: np.ndarray, valid: np.ndarray, beta: float
+    logprobs: np.ndarray, rewards: np.ndarray, beta: float, valid: np.ndarray
 ) -> np.ndarray:
     """KL(softmax(beta r) || softmax(log p)) over the samples of each window.
 
@@ -23,8 +23,8 @@ def divergence(
       logprobs: float [B, K], one per sample. Means over a sample's tokens compare samples of
         different length; sums of many tokens leave nearly all probability to one sample.
       rewards: float [B, K].
-      valid: bool [B, K]; the others are left out.
       beta: 0 or more; how sharply rewards tell samples apart.
+      valid: bool [B, K]; the others are left out.
 
     Returns:
       float64 [B], 0 or more; 0 where fewer than two samples are valid.

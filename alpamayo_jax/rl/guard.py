@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.settings import RLSettings
 
 
 class PolicyCollapsed(RuntimeError):
@@ -36,7 +37,12 @@ class Guard:
         self._first: list[list[float]] = []
         self._last: list[list[float]] = []
 
-    def check(self, step: int, reward: float, num_tokens: float) -> None:
+    @classmethod
+    def from_settings(cls, settings: RLSettings) -> "Guard":
+        """The guard of a stage."""
+        return cls(settings.guard_steps, settings.guard_drop, settings.guard_growth)
+
+    def watch(self, step: int, reward: float, num_tokens: float) -> None:
         """Takes the mean reward and the mean number of tokens of one rollout.
 
         Args:
