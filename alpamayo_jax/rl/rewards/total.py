@@ -10,13 +10,17 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.decode.policy import Policy
+from alpamayo_jax.decode.policy import Policy, load_policy
 from alpamayo_jax.rl.rewards.base import Episodes, Reward, Scores
 from alpamayo_jax.rl.rewards.consistency import Consistency
-from alpamayo_jax.rl.rewards.critic import make_critic
+from alpamayo_jax.rl.rewards.critic import endpoint_critic
 from alpamayo_jax.rl.rewards.driving import Collision, Comfort, Imitation, Jerk
 from alpamayo_jax.rl.rewards.format import Format
+from alpamayo_jax.rl.rewards.local_critic import LocalCritic
+from alpamayo_jax.rl.rewards.reasoning import StructuredReasoning
 from alpamayo_jax.settings import RewardSettings
+
+CRITICS = ("structured", "endpoint", "local")
 
 
 class TotalReward:
@@ -96,3 +100,28 @@ class TotalReward:
             for name in ("reasoning", "consistency", "collision", "jerk", "comfort", "format")
         }
         return cls(rewards, weights)
+
+
+def make_critic(
+    settings: RewardSettings,
+    workdir: str | os.PathLike | None = None,
+    policy: Policy | None = None,
+) -> Reward:
+    """The component "reasoning"; arguments as in `TotalReward.from_config`.
+
+    Where reasoning has no weight it is the structured one, which costs nothing.
+
+    Raises:
+      ConfigError: an unknown critic, or one that lacks what it needs.
+      InputError: `critic_model` is no checkpoint.
+    """
+    if settings.critic not in CRITICS:
+        known = ", ".join(CRITICS)
+        raise ConfigError(f"reward.critic {settings.critic!r} is unknown; known: {known}")
+    if settings.critic == "structured" or not settings.reasoning:
+        return StructuredReasoning()
+    if settings.critic == "endpoint":
+        return endpoint_critic(settings, workdir)
+    if policy is None and not settings.critic_model:
+        raise ConfigError("reward.critic 'local' needs a checkpoint directory as critic_model")
+    return LocalCritic(load_policy(settings.critic_model) if policy is None else policy)
