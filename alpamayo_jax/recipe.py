@@ -26,6 +26,7 @@ from alpamayo_jax.data.sources import (
     make_source,
     split_by_clip,
     split_by_time,
+    spread,
 )
 from alpamayo_jax.decode.policy import Policy, describe_policy, load_policy, new_policy
 from alpamayo_jax.decode.settings import SampleSettings
@@ -142,7 +143,7 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
     else:
         split = split_by_clip(source, data.num_test_clips, num_frames=data.num_frames, **strides)
     labelled = source.labelled(split.train) if data.get("labels") else split.train
-    training = _spread(labelled, data.max_train_windows)
+    training = spread(labelled, data.max_train_windows)
     training_source: ClipSource = source
     if data.mirror:
         training += tuple((number + len(source), t0) for number, t0 in training)
@@ -198,13 +199,6 @@ def _part(text: str, data: ml_collections.ConfigDict) -> Part:
     source = _folder_source(kind, path)
     windows = list_windows(source, stride_s=data.train_stride_s, num_frames=data.num_frames)
     return Part(source, windows, share)
-
-
-def _spread(windows: tuple[Window, ...], most: int) -> tuple[Window, ...]:
-    """At most `most` windows, evenly spread over the list; 0 is all of them."""
-    if not most or most >= len(windows):
-        return windows
-    return tuple(windows[i * len(windows) // most] for i in range(most))
 
 
 def _seconds(knob: str, value: Any) -> tuple[float | None, float | None]:
@@ -341,4 +335,4 @@ def sample_settings(config: ml_collections.ConfigDict) -> SampleSettings:
 
 def test_windows(config: ml_collections.ConfigDict, data: Data) -> tuple[Window, ...]:
     """The windows to evaluate on: all, or `eval.max_windows` of them evenly spread."""
-    return _spread(data.split.test, config.eval.max_windows)
+    return spread(data.split.test, config.eval.max_windows)

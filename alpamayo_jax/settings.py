@@ -142,15 +142,15 @@ class RLSettings:
         its end. Otherwise they are sampled freely, as released.
       flow_steps: grpo_expert: Euler steps of the stochastic flow; 0: as the model comes.
       flow_noise: grpo_expert: sigma(t) = flow_noise (1 - t) of these steps.
-      mean: of the loss: "token_mean" over all tokens, or "sequence_mean" over samples of their
-        means; dr_grpo has neither.
+      mean: of the loss: "token_mean" over all tokens, "sequence_mean" over samples of their means, or
+        "" for the algorithm's own.
       beta: paper: of the softmax over a group's advantages; also of curation.
       clip_low: the ratio is clipped below 1 minus this ...
       clip_high: ... and above 1 plus this.
       dual_clip: bound of a negative advantage's loss, in advantages; 0: none.
-      kl: estimator of the divergence from the policy that the stage began with: "k1", "k3" or "none".
-      kl_weight: of that divergence.
-      entropy_weight: of the entropy of sampled tokens, as a bonus.
+      kl: weight of the divergence from the policy that the stage began with; 0 computes none.
+      kl_estimator: of it: "k1" or "k3".
+      entropy: weight of the entropy of sampled tokens, as a bonus.
       oversample: windows rolled out per window that is trained on. Above 1 those are kept whose
         rollouts say most: the model's probabilities diverge most from those the rewards imply.
       share_random: of the windows kept, how many are random instead.
@@ -175,14 +175,14 @@ class RLSettings:
     constrained: bool = False
     flow_steps: int = 0
     flow_noise: float = 0.7
-    mean: str = "token_mean"
+    mean: str = ""
     beta: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.28
     dual_clip: float = 10.0
-    kl: str = "none"
-    kl_weight: float = 0.0
-    entropy_weight: float = 0.0
+    kl: float = 0.0
+    kl_estimator: str = "k3"
+    entropy: float = 0.0
     oversample: int = 1
     share_random: float = 0.5
     guard_steps: int = 20

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import threading
 from pathlib import Path
-from typing import Any, Iterable, Protocol
+from typing import Any, Iterable, Protocol, Sequence
 
 from alpamayo_jax.clip import Clip
 from alpamayo_jax.config import ConfigError
@@ -216,6 +216,13 @@ def list_windows(
             f"change the range or give clips that cover it"
         )
     return found
+
+
+def spread(windows: Sequence[Window], most: int) -> tuple[Window, ...]:
+    """At most `most` windows, evenly spread over the list; 0 is all of them."""
+    if not most or most >= len(windows):
+        return tuple(windows)
+    return tuple(windows[i * len(windows) // most] for i in range(most))
 
 
 def split_by_time(

@@ -12,16 +12,16 @@ from typing import Any, Callable, Mapping, Sequence
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from alpamayo_jax.data.sources import Window
 from alpamayo_jax.rl import curation
 from alpamayo_jax.rl.advantages import group_advantages
 from alpamayo_jax.rl.guard import Guard
+from alpamayo_jax.rl.objectives import advantage_kind
 from alpamayo_jax.rl.prompts import Prompts
 from alpamayo_jax.rl.rewards.base import Episodes, Scores
 from alpamayo_jax.rl.rewards.total import TotalReward
-from alpamayo_jax.rl.sampler import Sampler, episodes
+from alpamayo_jax.rl.sampler import Sampler, episodes, everyone
 from alpamayo_jax.rl.types import FlowChain, RolloutBatch, Rollouts
 from alpamayo_jax.settings import RLSettings
 from alpamayo_jax.sharding import field_axes
@@ -29,13 +29,6 @@ from alpamayo_jax.train.partition import path_name
 from alpamayo_jax.train.state import TrainState
 from alpamayo_jax.types import ModelInputs
 
-# How rewards become advantages, by algorithm.
-ADVANTAGES = {
-    "paper": "centred",
-    "grpo": "standardised",
-    "dr_grpo": "centred",
-    "gspo": "standardised",
-}
 _REMEMBERED = 4096  # batches whose windows can still be told
 
 Scored = dict[str, Scores]
@@ -92,7 +85,7 @@ class Experience:
         self._prompts, self._sampler, self._reward = prompts, sampler, reward
         self._settings, self._size, self._rng = settings, batch_size, rng
         self._reference, self._watch = reference, watch
-        self._guard = Guard.from_settings(settings)
+        self._guard = Guard(settings.guard_steps, settings.guard_drop, settings.guard_growth)
         self._state: TrainState | None = None
         self._number = 0  # of the next rollout
         self._served = 0  # batches
@@ -191,13 +184,14 @@ class Experience:
         params = self._state.params
         rollouts = self._sampler(self._sampler.ready(params), inputs, key)
         rolled = time.perf_counter()
-        played = episodes(rollouts, situations, self._prompts.processor.tokenizer)
+        tokenizer, limit = self._prompts.processor.tokenizer, self._settings.max_reasoning_tokens
+        played = episodes(rollouts, situations, tokenizer, limit)
         total, scores = self._reward(played)
         step = int(self._state.step) + 1
         if self._watch is not None:
             self._watch(Rollout(step, tuple(windows), played, scores))
         self._report = self._summarise(scores, played, rolled - begin, time.perf_counter() - rolled)
-        self._guard.watch(step, self._report["reward"], self._report["num_tokens"])
+        self._guard.check(step, self._report["reward"], self._report["num_tokens"])
         self._keep(windows, rollouts, total, params)
         self._number += 1
 
@@ -205,13 +199,14 @@ class Experience:
         """Advantages, the rows to train on, and the batches that they come in."""
         settings = self._settings
         advantages, counts = group_advantages(
-            total.values, total.valid, ADVANTAGES[settings.algorithm]
+            total.values, total.valid, advantage_kind(settings)
         )
         order = np.random.default_rng([self._number, self._sampler.shard[0]])
         rows = list(range(len(windows)))
         if settings.oversample > 1:
+            drawn = np.maximum(rollouts.mask.sum(-1), 1)
             informative = curation.divergence(
-                rollouts.logprobs.sum(-1), total.values, settings.beta, total.valid
+                rollouts.logprobs.sum(-1) / drawn, total.values, total.valid, settings.beta
             )
             rows = curation.select(
                 informative, settings.share_random, len(rows) // settings.oversample, order
@@ -253,9 +248,8 @@ class Experience:
         }
         values = np.concatenate([values, np.stack([np.asarray(a, float) for a in further.values()])])
         counts = np.concatenate([counts, np.ones((len(further), *counts.shape[1:]), bool)])
-        if jax.process_count() > 1:
-            gathered = multihost_utils.process_allgather((values, counts))
-            values, counts = (np.concatenate(list(array), axis=1) for array in gathered)
+        rows_first = (values.swapaxes(0, 1), counts.swapaxes(0, 1))
+        values, counts = (array.swapaxes(0, 1) for array in everyone(rows_first))
         sizes = counts.sum((1, 2))
         means = np.where(counts, values, 0).sum((1, 2)) / np.where(sizes, sizes, np.nan)
         report = dict(zip([*names, *further], means.tolist()))

@@ -66,13 +66,13 @@ class Guard:
             raise PolicyCollapsed(
                 f"step {step}: the mean reward of the last {self.steps} rollouts is {now:.3f}, that "
                 f"of the first ones was {was:.3f}; a fall of {self.drop} stops the run. Lower the "
-                f"learning rate, raise kl_weight, or allow it by guard_drop"
+                f"learning rate, raise rl.kl, or allow it by guard_drop"
             )
         if long > short * self.growth:
             raise PolicyCollapsed(
                 f"step {step}: samples of the last {self.steps} rollouts have {long:.1f} tokens, "
                 f"those of the first ones had {short:.1f}; {self.growth} times as many stop the "
-                f"run. Lower the learning rate, raise kl_weight, or allow it by guard_growth"
+                f"run. Lower the learning rate, raise rl.kl, or allow it by guard_growth"
             )
 
     def get_state(self) -> dict[str, Any]:

@@ -92,16 +92,34 @@ class Sampler:
 
 
 def episodes(
-    rollouts: Rollouts, situations: Sequence[Situation], tokenizer: Tokenizer
+    rollouts: Rollouts, situations: Sequence[Situation], tokenizer: Tokenizer, limit: int
 ) -> Episodes:
-    """Rollouts on the host as what rewards look at."""
-    texts = [[tokenizer.decode(ids) for ids in group] for group in np.asarray(rollouts.token_ids)]
+    """Rollouts on the host as what rewards look at.
+
+    Args:
+      rollouts: B prompts.
+      situations: B.
+      tokenizer: of the policy.
+      limit: most tokens of reasoning.
+    """
+    thoughts = np.asarray(rollouts.token_ids)[..., :limit]
     return Episodes(
         situations=tuple(situations),
-        reasoning=tuple(tuple(extract_text(text, "cot") for text in group) for group in texts),
+        reasoning=tuple(
+            tuple(extract_text(tokenizer.decode(ids), "cot") for ids in group) for group in thoughts
+        ),
         xyz=np.asarray(rollouts.trajectory.xyz),
         rot=np.asarray(rollouts.trajectory.rot),
         trajectory_valid=np.asarray(rollouts.trajectory_valid),
         ended=np.asarray(rollouts.ended),
         num_tokens=np.asarray(rollouts.num_tokens),
+    )
+
+
+def everyone(tree: Any) -> Any:
+    """Rows (the first axis) of NumPy arrays of all processes, in their order."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(
+        lambda array: np.concatenate(list(multihost_utils.process_allgather(array))), tree
     )
