@@ -8,8 +8,8 @@ Speed. What counts is the first change: the first run of meta-actions that does 
 (or, from standstill, does not stand). Lower-case words are details of a decision.
 
     slow                       the first change is to a lower speed
-    stop                       so is it, and the ego ends below half its speed; or it never moves
-    stay_stopped               stands for the first two seconds
+    stop                       so is it, and the speed falls under its half; or it never moves
+    stay_stopped               stands for the first one and a half seconds
     start, faster              the first change is to a higher speed
     keep                       moves, and nothing changes within three seconds; of speed adaptation
                                (a low speed through a curve): no higher speed within three seconds
@@ -49,8 +49,8 @@ from alpamayo_jax.coc.decisions import Lateral, Longitudinal, SpeedDetail
 from alpamayo_jax.coc.intent import Intent, parse_intent
 from alpamayo_jax.rl.rewards.base import Episodes, Scores
 
-_SOON, _WAIT = 30, 20  # ticks in which a kept speed may not change, and a standing ego stands
-_HALF = 0.5  # of the first speed, under which a stop must end
+_SOON, _WAIT = 30, 15  # ticks in which a kept speed may not change, and a standing ego stands
+_HALF = 0.5  # of the first speed, under which it falls where the ego stops
 _TURN, _UNSAID_TURN = 0.35, 0.6  # rad
 _CHANGE_LANE, _NUDGE, _STEP = 1.0, 0.4, 1.0  # metres aside
 _BEGUN = 0.05  # rad
@@ -74,7 +74,7 @@ class Behaviour:
       onset: its tick, or the number of ticks.
       stands: whether the ego stands at first.
       waits: ticks for which it goes on standing.
-      halves: whether the last speed is under half the first.
+      halves: whether the speed falls under half the first.
       strong: whether it accelerates strongly within three seconds.
       backs: whether it backs up.
       turned: radians from the first to the last heading, left positive.
@@ -126,7 +126,7 @@ def behaviour_of(xyz: np.ndarray, rot: np.ndarray) -> Behaviour:
         onset=onset,
         stands=stands,
         waits=standing.sum(-1),
-        halves=motion.speed[..., -1] < np.maximum(_HALF * motion.speed[..., 0], _STANDS),
+        halves=motion.speed.min(-1) < np.maximum(_HALF * motion.speed[..., 0], _STANDS),
         strong=strong.any(-1),
         backs=(speeds == LongitudinalAction.REVERSE).any(-1),
         turned=(last - first)[..., 0],
