@@ -35,6 +35,8 @@ class Intent:
     bends: tuple[str, ...] = ()
 
 
+_LONGEST = 2000  # characters that are read
+
 _MOVE = r"(?:moves?|moving|shifts?|shifting|steers?|steering|veers?|veering|edges?|edging)"
 _KEEPS = r"(?:keeps?|keeping|maintains?|maintaining|holds?|holding)"
 _SLOWER = r"(?:slow|slows|slowing|decelerate|decelerates|decelerating|brake|brakes|braking)"
@@ -101,6 +103,12 @@ _REASON = re.compile(
     r"behind|which|who|that|whose|now that|where|to (?:avoid|let|allow|follow|keep clear|reach))\b"
     rf"(?:(?!{_END}).)*"
 )
+# What comes first is decided now.
+_NEXT = re.compile(r"[.;]|\bthen\b|\bafterwards\b")
+_NOT = re.compile(
+    r"\b(?:do not|does not|don't|doesn't|not|never|without|no need to|instead of|rather than)"
+    r"(?: \w+){1,2}"
+)
 # Things in whose name there is a decision.
 _THINGS = re.compile(
     r"\bstop[- ](?:signs?|lines?|lights?|bars?|and-go)|\b(?:yield|give way) (?:signs?|lines?)|"
@@ -125,14 +133,16 @@ _OTHERS = re.compile(
 @functools.lru_cache(maxsize=65536)
 def parse_intent(text: str) -> Intent | None:
     """The decisions that a text states; None where it states none of the closed set."""
-    said = " ".join(text.lower().replace("’", "'").split())
-    components = components_of(text)
+    said = " ".join(text[:_LONGEST].lower().replace("’", "'").split())
+    components = components_of(text[:_LONGEST])
     bends = _bends(components)
-    for part in _decisions(said):
-        longitudinal, speed = _speed(part, said, components)
-        lateral, side = _path(part, said)
+    for parts in _decisions(said):
+        speeds = (_speed(part, said, components) for part in parts)
+        longitudinal, speed = next((found for found in speeds if found[0] is not None), (None, ""))
+        paths = (_path(part, said) for part in parts)
+        lateral, side = next((found for found in paths if found[0] is not None), (None, ""))
         if longitudinal is not None or lateral is not None:
-            return Intent(longitudinal, str(speed), lateral, side, bends)
+            return Intent(longitudinal, str(speed), lateral, str(side), bends)
     return None
 
 
@@ -159,11 +169,10 @@ def _bends(components: Sequence[Component]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _decisions(said: str) -> list[str]:
-    """Where decisions may stand: the text without reasons, then with what is less sure."""
-    plain = _THINGS.sub(" thing ", said)
-    own = _OTHERS.sub(" ", plain)
-    return [_REASON.sub(" ", own), own]
+def _decisions(said: str) -> list[list[str]]:
+    """Where decisions may stand, in order: the text without reasons, then with them."""
+    own = _OTHERS.sub(" ", _NOT.sub(" ", _THINGS.sub(" thing ", said)))
+    return [_NEXT.split(text) for text in (_REASON.sub(" ", own), own)]
 
 
 def _speed(part: str, said: str, components: tuple[Component, ...]):
@@ -180,7 +189,8 @@ def _because(speed: str, said: str, components: tuple[Component, ...]) -> Longit
     slower = speed in (SpeedDetail.SLOW, SpeedDetail.STOP, SpeedDetail.STAY_STOPPED)
     if slower and re.search(r"\byield|give way|giving way", _THINGS.sub(" ", said)):
         return Longitudinal.YIELD
-    for component in components:
+    # Who is on a crosswalk matters more than the crosswalk.
+    for component in sorted(components, key=lambda c: c.attributes.get("type") == "crosswalk"):
         kind, at = component.kind, component.attributes
         if kind is Kind.OBJECT:
             apart = at.get("motion") in ("crossing", "cut_in", "passed") or at.get("pose") in (
