@@ -19,7 +19,9 @@ Speed. What counts is the first change: the first run of meta-actions that does 
     stop_for_static_constraint as stop
     set_speed_tracking, acceleration_for_passing   the first change is not to a lower speed
     gap_searching              does not stand
-    no decision                does not back up
+    no decision                anything
+
+Backing up agrees with nothing that can be decided.
 
 Path. `aside` is how many metres a path goes to one side beyond what a course that turns one way
 only would: the integral of the heading over the larger (left; right: under the smaller) of its
@@ -27,7 +29,7 @@ first and its last heading. Following a curve gives 0, a lane change its width.
 
     turn                       turns to that side by at least 0.35 rad
     lane_change, *_nudge       goes aside to that side first, by at least 1.0 m or 0.4 m, or has
-                               begun to: the last heading is 0.05 rad to that side
+                               begun to: the last heading is 0.05 to 0.35 rad to that side
     merge_split, lateral_maneuver_abort   anything but an unsaid turn
     pull_over                  as lane keeping, or aside to the right
     lane_keeping, no decision  no step aside of 1.0 m where no bend is named, and no unsaid turn:
@@ -144,8 +146,10 @@ def agrees(intent: Intent, does: Behaviour) -> bool:
 def _speed_agrees(intent: Intent, does: Behaviour) -> bool:
     soon, decision, said = does.onset < _SOON, intent.longitudinal, intent.speed
     stays = does.stands and does.change == 0
+    if does.backs:
+        return False
     if decision is None:
-        return not does.backs
+        return True
     if said == SpeedDetail.STAY_STOPPED:
         return does.waits >= _WAIT
     if said == SpeedDetail.STOP or (not said and decision is Longitudinal.STOP):
@@ -161,7 +165,7 @@ def _speed_agrees(intent: Intent, does: Behaviour) -> bool:
     if said == SpeedDetail.KEEP:
         return not does.stands and not (soon and does.change)
     if decision is Longitudinal.FOLLOW_LEAD:
-        return not does.strong and not does.backs
+        return not does.strong
     if decision is Longitudinal.SEARCH_GAP:
         return not does.stands
     return does.change >= 0 and not stays
@@ -180,7 +184,7 @@ def _path_agrees(intent: Intent, does: Behaviour) -> bool:
         least = _CHANGE_LANE if decision is Lateral.LANE_CHANGE else _NUDGE
         ours, other = (left, right) if sign > 0 else (right, left)
         first = does.left_first == (sign > 0) or other < _NUDGE
-        return (ours >= least and first) or (other < _NUDGE and sign * does.turned >= _BEGUN)
+        return (ours >= least and first) or (other < _NUDGE and _BEGUN <= sign * does.turned < _TURN)
     if decision in (Lateral.MERGE_SPLIT, Lateral.ABORT):
         return True
     if decision is Lateral.PULL_OVER:

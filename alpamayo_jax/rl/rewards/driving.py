@@ -73,7 +73,8 @@ class Comfort:
 
 @jax.jit
 def _motion(xyz, rot):
-    jerk = jnp.abs(dynamics.dynamics(xyz, rot).jerk).mean(-1)
+    # The last three only come from repeating the end of each derivative.
+    jerk = jnp.abs(dynamics.dynamics(xyz, rot).jerk[..., :-3]).mean(-1)
     return jerk, dynamics.comfort(xyz, rot)
 
 
