@@ -33,6 +33,10 @@ from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.labelling.source import WithLabels
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.presets import preset
+from alpamayo_jax.rl.assemble import ACTORS, Learning, check_learning
+from alpamayo_jax.rl.assemble import make_learning as assemble_learning
+from alpamayo_jax.rl.pictures import Gallery
+from alpamayo_jax.rl.rewards.total import TotalReward
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train import assemble
 from alpamayo_jax.train.checkpoint import hash_of
@@ -43,8 +47,15 @@ from alpamayo_jax.train.stages import check_stage
 _FRAME_CACHE_MB = 512
 
 # Sections that describe a stage, and what they minimise unless they say so. `train.py` has one; the
-# pipeline has stage 1 (trajectory tokens), stage 2 (reasoning, then the trajectory) and the expert.
-_STAGES = {"stage": "tokens", "tokens": "tokens", "sft": "tokens", "expert": "expert"}
+# pipeline has stage 1 (trajectory tokens), stage 2 (reasoning, then the trajectory), stage 3
+# (reinforcement learning) and the expert.
+_STAGES = {
+    "stage": "tokens",
+    "tokens": "tokens",
+    "sft": "tokens",
+    "grpo": "grpo",
+    "expert": "expert",
+}
 
 _LEAST = {
     "seed": 0,
@@ -79,7 +90,13 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(f"seed is {config.seed}, not below 2**32")
     model = describe_start(config).config
     for name in [name for name in _STAGES if name in config]:
-        check_stage(name, stage_settings(name, config), model)
+        stage = stage_settings(name, config)
+        if stage.objective in ACTORS:
+            rl = _section(settings.RLSettings, config, "rl")
+            check_learning(name, stage, rl, model)
+            _section(settings.RewardSettings, config, "reward")
+        else:
+            check_stage(name, stage, model)
     _section(settings.DataSettings, config, "data")
     assemble.training_config(model, _section(settings.PrecisionSettings, config, "precision"))
     if "eval" in config:
@@ -276,6 +293,57 @@ def make_training(
         held_out=assemble.Windows(data.source, data.split.test),
         validation_batches=run.validation_batches,
         count_flops=count_flops,
+    )
+
+
+def learns_from_rewards(name: str, config: ml_collections.ConfigDict) -> bool:
+    """Whether section `name` of `config` describes reinforcement learning."""
+    return stage_settings(name, config).objective in ACTORS
+
+
+def make_learning(
+    name: str,
+    config: ml_collections.ConfigDict,
+    policy: Policy,
+    data: Data,
+    workdir: pathlib.Path | None = None,
+    *,
+    progress: bool = True,
+) -> Learning:
+    """As `make_training`, for a stage of reinforcement learning.
+
+    Args:
+      name: "stage", or "grpo" of the pipeline.
+      config: all knobs; sections `rl` and `reward` say how it learns, and what for.
+      policy: what to start from; its parameters may be shapes.
+      data: clips and windows.
+      workdir: where answers of a critic and pictures of rollouts are kept; None: nowhere.
+      progress: show bars.
+
+    Raises:
+      ConfigError: knobs that do not fit each other or the devices.
+    """
+    if isinstance(data.training_source, Mixture):
+        raise ConfigError(f"{name}: data.mixture is not for reinforcement learning")
+    rl = _section(settings.RLSettings, config, "rl")
+    reward = _section(settings.RewardSettings, config, "reward")
+    gallery = None
+    if workdir is not None and rl.picture_every and jax.process_index() == 0:
+        folder = workdir / "rollouts"
+        gallery = Gallery(folder, data.training_source, rl)
+    return assemble_learning(
+        name,
+        stage_settings(name, config),
+        rl,
+        TotalReward.from_config(reward, workdir),
+        assemble.Start(policy, config.get("init_from") or None, config.seed),
+        assemble.Windows(data.training_source, data.training_windows),
+        _section(settings.DataSettings, config, "data"),
+        held_out=assemble.Windows(data.source, data.split.test),
+        mesh=_section(settings.MeshSettings, config, "mesh"),
+        precision=_section(settings.PrecisionSettings, config, "precision"),
+        watch=gallery,
+        progress=progress,
     )
 
 

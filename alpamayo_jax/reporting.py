@@ -12,9 +12,8 @@ from alpamayo_jax.evaluate import Evaluation, WindowResult
 from alpamayo_jax.train.loop import History
 from alpamayo_jax.types import Observation, Prediction
 from alpamayo_jax.viz import curves
-from alpamayo_jax.viz.drive import drive_picture, front_camera
+from alpamayo_jax.viz.drive import clip_picture
 from alpamayo_jax.viz.report import Report
-from alpamayo_jax.viz.scene import scene_at
 
 # What tables for people show, and under which heading; `summary.json` has every metric.
 SHOWN = {
@@ -55,23 +54,8 @@ def window_picture(
       future_xyz: recorded [W, 3], or None where the clip ends.
       title: one line.
     """
-    seen = {camera.camera_index for camera in observation.cameras}
-    camera = front_camera([c for c in clip.cameras if c.index in seen])
-    frame = None
-    if camera is not None:
-        (frames,) = [c for c in observation.cameras if c.camera_index == camera.index]
-        frame = frames.images[-1]
-    return drive_picture(
-        path,
-        frame,
-        camera,
-        prediction.xyz,
-        observation.ego_history_xyz,
-        future_xyz,
-        ground_z=clip.ground_z,
-        reasoning=prediction.reasoning,
-        title=title or f"{clip.clip_id}, t0 = {observation.t0:.1f} s",
-        scene=scene_at(clip, observation.t0),
+    return clip_picture(
+        path, clip, observation, prediction.xyz, future_xyz, prediction.reasoning, title
     )
 
 
@@ -146,6 +130,74 @@ def add_training(report: Report, histories: Mapping[str, History]) -> None:
             f"{history.steps[-1]} steps in {history.seconds:.0f} s, "
             f"{100 * history.data_seconds / history.seconds:.1f} % of it waiting for data.",
         )
+
+
+# Numbers of a log of reinforcement learning that are no reward, and those of the loop itself.
+_ABOUT_ROLLOUTS = {
+    "num_tokens": "tokens per sample",
+    "reward_std": "deviation of the reward within a group",
+    "kl": "divergence from the start",
+    "entropy": "entropy of sampled tokens",
+}
+
+
+def change_rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A table of what was measured before and after reinforcement learning, the reward first."""
+    names = sorted(after, key=lambda name: name != "reward")
+    return [
+        {"metric": name, "before": before.get(name), "after": after[name]} for name in names
+    ]
+
+
+def add_learning(
+    report: Report,
+    history: History,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    pictures: Sequence[pathlib.Path] = (),
+) -> None:
+    """Sections with rewards before and after, a curve of every component, and example rollouts.
+
+    Args:
+      report: where to.
+      history: the log of the stage.
+      before, after: means on held-out windows.
+      pictures: of rollouts.
+    """
+    report.section(
+        "Reinforcement learning",
+        f"{history.steps[-1]} steps in {history.seconds:.0f} s; means on held-out windows before and "
+        f"after.",
+    )
+    report.table(change_rows(before, after))
+    names = [name for name in after if name in history.metrics]
+    names = sorted(names, key=lambda name: (name in _ABOUT_ROLLOUTS, name != "reward"))
+    names += [name for name in _ABOUT_ROLLOUTS if name in history.metrics and name not in names]
+    report.pictures([
+        (
+            curves.curves(
+                {name: (history.steps, history.metrics[name])},
+                title=_ABOUT_ROLLOUTS.get(name, name),
+                ylabel=name,
+                smooth=5,
+            ),
+            f"{_ABOUT_ROLLOUTS.get(name, name)}, mean of every rollout",
+        )
+        for name in names
+    ])
+    if pictures:
+        report.section("Example rollouts", "The best and the worst samples of a window.")
+        for path in pictures:
+            report.picture(path, path.stem.replace("_", " "), jpeg_quality=85)
+
+
+def write_learning_page(
+    workdir: pathlib.Path, history: History, before: Mapping[str, float], after: Mapping[str, float]
+) -> pathlib.Path:
+    """`rewards.html` of a run of `experiments/train.py` that learned from rewards."""
+    report = Report("Reinforcement learning", str(workdir))
+    add_learning(report, history, before, after, sorted((workdir / "rollouts").glob("*.png")))
+    return report.write(workdir / "rewards.html")
 
 
 def write_evaluation_page(

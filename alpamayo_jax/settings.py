@@ -1,7 +1,8 @@
 """Every knob of training, with its meaning and its default.
 
-`train_config()` is the whole as a `ConfigDict`; a file in `configs/` changes what it wants, flags
-(`--config.stage.steps=100`) change it again, and `recipe` makes parts of it.
+`train_config()`, or `rl_config()` for reinforcement learning, is the whole as a `ConfigDict`; a file
+in `configs/` changes what it wants, flags (`--config.stage.steps=100`) change it again, and `recipe`
+makes parts of it.
 """
 
 import dataclasses
@@ -69,7 +70,9 @@ class StageSettings:
 
     Attributes:
       objective: "tokens" (stages 1 and 2: cross-entropy on conversations), "expert" (flow matching,
-        language model frozen) or "joint" (both, the flow's gradient stops at the cache).
+        language model frozen) or "joint" (both, the flow's gradient stops at the cache); with
+        sections `rl` and `reward` "grpo" (stage 3, of the language model) or "grpo_expert" (of the
+        expert, language model frozen).
       components: what the assistant is taught to say while driving, some of "cot", "meta_action",
         "traj_future"; empty: reasoning, the meta-action where there is one, the future. Windows
         with a question are answered instead.
@@ -311,3 +314,41 @@ def train_config(preset: str = "tiny") -> ml_collections.ConfigDict:
         {"seed": 0, "preset": preset, "init_from": ""}
         | {name: dataclasses.asdict(section) for name, section in sections.items()}
     )
+
+
+# Knobs that a configuration of reinforcement learning lists, by section: at most 60 in all. A file
+# in `configs/` may set any other of these sections' knobs too, which then has a flag.
+_LISTED = {
+    "data": (
+        "source", "root", "num_clips", "num_test_clips", "train_seconds", "test_seconds",
+        "train_stride_s", "test_stride_s", "num_frames", "max_length", "labels",
+    ),
+    "stage": (
+        "objective", "steps", "batch_size", "accumulate", "learning_rate", "remat", "lora_rank",
+    ),
+    "mesh": ("data", "fsdp", "tensor"),
+    "precision": ("params", "frozen", "compute"),
+    "run": ("log_every", "save_every", "tensorboard"),
+    "rl": (
+        "algorithm", "num_samples", "batches_per_rollout", "epochs", "temperature", "top_p",
+        "max_reasoning_tokens", "constrained", "beta", "kl", "entropy", "oversample",
+        "eval_windows", "picture_every",
+    ),
+    "reward": (
+        "reasoning", "consistency", "imitation", "collision", "jerk", "comfort", "format",
+        "critic", "critic_url", "critic_model",
+    ),
+}  # fmt: skip
+
+
+def rl_config(preset: str = "tiny") -> ml_collections.ConfigDict:
+    """As `train_config`, with `rl` and `reward` besides, for objectives "grpo" and "grpo_expert"."""
+    whole = train_config(preset)
+    whole.stage.objective, whole.run.log_every = "grpo", 1
+    whole.update(
+        rl=dataclasses.asdict(RLSettings()), reward=dataclasses.asdict(RewardSettings())
+    )
+    listed = {
+        name: {knob: whole[name][knob] for knob in knobs} for name, knobs in _LISTED.items()
+    }
+    return ml_collections.ConfigDict({"seed": 0, "preset": preset, "init_from": ""} | listed)

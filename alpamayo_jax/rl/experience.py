@@ -6,6 +6,7 @@ so a run that is killed between or within them goes on as if nothing had happene
 
 import base64
 import dataclasses
+import math
 import time
 from concurrent import futures
 from typing import Any, Callable, Mapping, Sequence
@@ -85,7 +86,7 @@ class Experience:
         self._prompts, self._sampler, self._reward = prompts, sampler, reward
         self._settings, self._size, self._rng = settings, batch_size, rng
         self._reference, self._watch = reference, watch
-        self._guard = Guard(settings.guard_steps, settings.guard_drop, settings.guard_growth)
+        self._guard = Guard.from_settings(settings)
         self._state: TrainState | None = None
         self._number = 0  # of the next rollout
         self._served = 0  # batches
@@ -105,8 +106,11 @@ class Experience:
         self._state = state
 
     def report(self) -> dict[str, float]:
-        """Means over the rollout that the last batch comes from, and how long it took."""
-        return dict(self._report)
+        """Means over the rollout that the last batch comes from, and how long it took.
+
+        A component that nothing could be measured of is not there.
+        """
+        return {name: value for name, value in self._report.items() if math.isfinite(value)}
 
     def cost(self) -> float:
         """Minus the mean reward of the last rollout: by it checkpoints are the best."""
@@ -191,7 +195,7 @@ class Experience:
         if self._watch is not None:
             self._watch(Rollout(step, tuple(windows), played, scores))
         self._report = self._summarise(scores, played, rolled - begin, time.perf_counter() - rolled)
-        self._guard.check(step, self._report["reward"], self._report["num_tokens"])
+        self._guard.watch(step, self._report["reward"], self._report["num_tokens"])
         self._keep(windows, rollouts, total, params)
         self._number += 1
 
@@ -206,7 +210,7 @@ class Experience:
         if settings.oversample > 1:
             drawn = np.maximum(rollouts.mask.sum(-1), 1)
             informative = curation.divergence(
-                rollouts.logprobs.sum(-1) / drawn, total.values, total.valid, settings.beta
+                rollouts.logprobs.sum(-1) / drawn, total.values, settings.beta, total.valid
             )
             rows = curation.select(
                 informative, settings.share_random, len(rows) // settings.oversample, order

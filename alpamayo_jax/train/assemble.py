@@ -275,15 +275,20 @@ def peak_flops(devices: Mesh | None) -> tuple[float, str]:
     return peak * jax.process_count(), said
 
 
+def final_params(state: TrainState) -> dict:
+    """What a finished run is for: the moving average of the parameters where there is one."""
+    if state.ema is None:
+        return state.params
+    return ema.averaged_params(state.params, state.ema)
+
+
 def trained_policy(policy: Policy, state: TrainState) -> Policy:
     """The policy with a state's parameters, in the number format of the policy's configuration.
 
     The moving average takes the place of the parameters where there is one; adapters are merged. On
     several hosts each gets all parameters, in its memory.
     """
-    params = state.params
-    if state.ema is not None:
-        params = ema.averaged_params(params, state.ema)
+    params = final_params(state)
     dtype = jnp.dtype(policy.config.precision.params)
     params = jax.tree.map(lambda p: p.astype(dtype), lora.merge(params))
     if jax.process_count() > 1:

@@ -91,17 +91,21 @@ def run_in_memory(
     Raises:
       TrainingDiverged: see `loop.train`.
     """
-    return train(
-        training.create(),
-        training.step,
-        iter(training.batches),
-        training.num_steps,
-        training.rng,
-        name=f"train {training.name}",
-        log_every=log_every,
-        watch=Watch(windows=training.windows, progress=progress),
-        place=training.place,
-    )
+    batches = iter(training.batches)
+    try:
+        return train(
+            training.create(),
+            training.step,
+            batches,
+            training.num_steps,
+            training.rng,
+            name=f"train {training.name}",
+            log_every=log_every,
+            watch=Watch(windows=training.windows, progress=progress),
+            place=training.place,
+        )
+    finally:
+        _close(batches)
 
 
 def run_in_folder(
@@ -169,9 +173,13 @@ def run_in_folder(
         )
     finally:
         checkpoints.close()
-        for closing in (*writers, batches):
-            getattr(closing, "close", lambda: None)()
+        _close(*writers, batches)
     return state
+
+
+def _close(*things: Any) -> None:
+    for thing in things:
+        getattr(thing, "close", lambda: None)()
 
 
 def open_writers(folder: Folder, start: int) -> list[Writer]:

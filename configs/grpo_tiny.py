@@ -1,0 +1,34 @@
+"""Stage 3 in minutes on two CPU cores: what a small policy says and does comes to agree, and to fit.
+
+    python experiments/train.py --config=configs/grpo_tiny.py --workdir=OUT
+
+The drives are simulated moments with one known right decision; in some of those that stage 2 learns
+from, the reasoning or the trajectory is wrong. Reinforcement learning then pays for what is right.
+With `--config.init_from=CHECKPOINT` it starts from that policy instead of training stage 2 first.
+"""
+
+import ml_collections
+
+from alpamayo_jax.settings import rl_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
+    config = rl_config("micro")
+    config.data.update(
+        source="controlled",
+        num_clips=512,
+        num_test_clips=64,
+        wrong_reasoning=0.3,
+        wrong_trajectory=0.3,
+        num_frames=1,
+        max_length=320,
+    )
+    config.sft = ml_collections.ConfigDict()  # stage 2, from a random policy
+    config.sft.update(steps=300, batch_size=16, learning_rate=1e-3)
+    config.stage.update(objective="grpo", steps=40, batch_size=8, learning_rate=3e-4)
+    config.run.save_every = 20
+    config.rl.update(
+        max_reasoning_tokens=32, constrained=True, beta=1.0, eval_windows=64, picture_every=20
+    )
+    return config
