@@ -31,6 +31,7 @@ _PROBES = tuple(Component(kind, attributes, 0.0) for kind, attributes in _EXAMPL
 # What `lexicon` calls otherwise.
 _RENAMED = (
     (re.compile(r"(?<!traffic )(?<!signal )(?<!stop )\blights?\b"), "traffic light"),
+    (re.compile(r"\b(?:ego|own)[- ](?:vehicle|car)\b"), "ego"),
     (re.compile(r"\bpedestrian crossing (?=from|the|our|in|to)"), "pedestrian is crossing "),
 )
 _CLAUSES = re.compile(r"[,;.:]|\b(?:because|since|as|and|while|but|so|which|then)\b")

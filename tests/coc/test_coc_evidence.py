@@ -82,3 +82,7 @@ def test_things():
 def test_reading_twice_gives_the_same():
     first = components_of("Stop because the traffic light is red.")
     assert components_of("Stop because the traffic light is red.") is first
+
+
+def test_the_ego_is_no_cause():
+    assert components_of("The ego vehicle keeps its speed; our own car is fine") == ()
