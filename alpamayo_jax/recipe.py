@@ -144,9 +144,9 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
       ConfigError: a knob that makes no sense.
       InputError: clips that are not there, are defective or have no window in range.
     """
-    data = config.data
-    source = _source(config)
-    if data.get("labels"):
+    data = _section(settings.DataSettings, config, "data")
+    source = _source(data, config.seed)
+    if data.labels:
         source = WithLabels(source, data.labels)
     strides = dict(train_stride_s=data.train_stride_s, test_stride_s=data.test_stride_s)
     if data.source == "clips":
@@ -159,13 +159,13 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
         )
     else:
         split = split_by_clip(source, data.num_test_clips, num_frames=data.num_frames, **strides)
-    labelled = source.labelled(split.train) if data.get("labels") else split.train
+    labelled = source.labelled(split.train) if data.labels else split.train
     training = spread(labelled, data.max_train_windows)
     training_source: ClipSource = source
     if data.mirror:
         training += tuple((number + len(source), t0) for number, t0 in training)
         training_source = WithMirrored(source)
-    if data.get("mixture"):
+    if data.mixture:
         parts = [Part(training_source, training)]
         parts += [_part(text, data) for text in data.mixture]
         training_source = Mixture(parts)
@@ -173,19 +173,18 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
     return Data(source, split, training_source, training)
 
 
-def _source(config: ml_collections.ConfigDict) -> ClipSource:
-    data = config.data
+def _source(data: settings.DataSettings, seed: int) -> ClipSource:
     if data.source == "procedural":
         total = data.num_clips + data.num_test_clips
-        return make_source("procedural", num_clips=total, seed=config.seed)
+        return make_source("procedural", num_clips=total, seed=seed)
     if data.source == "controlled":
         return make_source(
             "controlled",
             num_clips=data.num_clips,
             num_clean=data.num_test_clips,
-            seed=config.seed,
-            wrong_reasoning=data.get("wrong_reasoning", 0.0),
-            wrong_trajectory=data.get("wrong_trajectory", 0.0),
+            seed=seed,
+            wrong_reasoning=data.wrong_reasoning,
+            wrong_trajectory=data.wrong_trajectory,
         )
     if data.source in SOURCES and not data.root:
         raise ConfigError(f"data.source={data.source} needs data.root, the folder of the clips")
@@ -197,7 +196,7 @@ def _folder_source(kind: str, path: str) -> ClipSource:
     return make_source(kind, cache_mb=_FRAME_CACHE_MB, **{place: path})
 
 
-def _part(text: str, data: ml_collections.ConfigDict) -> Part:
+def _part(text: str, data: settings.DataSettings) -> Part:
     weight, _, rest = text.partition(" ")
     kind, _, path = rest.partition(" ")
     try:
