@@ -48,7 +48,7 @@ def chain_logprobs(
     """
     steps = settings.flow_schedule(config)
     prefix = prefill(params, inputs, config, **stack)
-    thought = _as_generated(token_ids, config, settings)
+    thought = as_generated(token_ids, config, settings)
     thought = act.recondition(params, prefix, thought, config, **stack)
     prefix, thought = jax.lax.stop_gradient((prefix, thought))
     velocity = act.velocity_field(params, prefix, thought, config, **stack)
@@ -131,7 +131,7 @@ def _values(params, batch: RolloutBatch, weights, *, settings, config, rollouts,
     return {name: terms[name] for name in weights}
 
 
-def _as_generated(token_ids: Array, config: ModelConfig, settings: RolloutSettings) -> Generation:
+def as_generated(token_ids: Array, config: ModelConfig, settings: RolloutSettings) -> Generation:
     """Completions as the decoder describes them, without their keys and values."""
     end_index = take_apart(token_ids, config, settings).end_index
     nothing = jnp.zeros(())
