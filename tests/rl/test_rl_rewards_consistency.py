@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from reward_episodes import bump, episodes, poses, ramp, situation
 
-from alpamayo_jax.coc.intent import parse_intent
+from alpamayo_jax.coc.intent import intent_of, parse_intent
+from alpamayo_jax.coc.rules.labeller import label_clip
+from alpamayo_jax.data.clip_folder import find_clips, read_clip
+from alpamayo_jax.data.windows import keyframe_times, target
 from alpamayo_jax.rl.rewards.consistency import Consistency, agrees, behaviour_of
+from alpamayo_jax.sim.source import ProceduralSource
 
 MOTIONS = {
     "keep": poses(8.0),
@@ -124,3 +128,30 @@ def test_batch_dimensions():
     shaped = behaviour_of(xyz.reshape(2, 3, 64, 3), rot.reshape(2, 3, 64, 3, 3))
     np.testing.assert_array_equal(shaped.change, flat.change.reshape(2, 3))
     np.testing.assert_allclose(shaped.aside, flat.aside.reshape(2, 3, 2))
+
+
+def test_experts_do_what_their_traces_say_and_not_what_others_say():
+    source = ProceduralSource(20, 3, cameras=())
+    clips = [source.clip(i) for i in range(20)]
+    wanted = [target(clip, t0) for clip in clips for t0 in keyframe_times(clip)]
+    intents = [parse_intent(w.reasoning) for w in wanted]
+    assert len(wanted) > 30 and None not in intents
+    does = behaviour_of(*(np.stack([getattr(w, f"ego_future_{n}") for w in wanted])
+                          for n in ("xyz", "rot")))  # fmt: skip
+    others = np.random.default_rng(0).permutation(len(wanted))
+    right = np.mean([agrees(intent, does.at((i,))) for i, intent in enumerate(intents)])
+    wrong = np.mean([agrees(intents[j], does.at((i,))) for i, j in enumerate(others)])
+    assert right > 0.8 and wrong < 0.5
+
+
+def test_recorded_drivers_do_what_labels_of_their_drives_say(real_clips_dir):
+    found, read = [], []
+    for folder in find_clips(real_clips_dir)[:5]:
+        clip = read_clip(folder)
+        for label in label_clip(clip)[0]:
+            if label.keyframe_s + 6.4 <= clip.ego.t[-1]:
+                wanted = target(clip, label.keyframe_s)
+                does = behaviour_of(wanted.ego_future_xyz, wanted.ego_future_rot).at(())
+                read.append(parse_intent(label.trace) == intent_of(label))
+                found.append(agrees(intent_of(label), does))
+    assert found and np.mean(found) > 0.7 and np.mean(read) > 0.9
