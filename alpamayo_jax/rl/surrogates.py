@@ -39,7 +39,7 @@ def clipped_surrogate(
 
 
 def is_clipped(ratio: Array, advantage: Array, low: float, high: float) -> Array:
-    """Whether the clip stops the gradient, bool [...]."""
+    """Whether the clip (not the dual one) stops the gradient, bool [...]."""
     return jnp.where(advantage < 0, ratio < 1 - low, (ratio > 1 + high) & (advantage > 0))
 
 
