@@ -90,7 +90,7 @@ def _micro() -> ModelConfig:
     )
     return dataclasses.replace(
         tiny,
-        vision=dataclasses.replace(tiny.vision, out_hidden_size=language.hidden_size),
+        vision=dataclasses.replace(tiny.vision, patch_size=8, out_hidden_size=language.hidden_size),
         language=language,
         expert=dataclasses.replace(tiny.expert, hidden_size=64, num_heads=2, intermediate_size=128),
         trajectory_tokens=tokens,

@@ -120,7 +120,7 @@ class Moment:
       driven: what its ego does.
       speed: at t0, m/s.
       distance: metres from the rear axle to where a stop ends, or beside what is passed.
-      look: seed of colours and light.
+      look: seed of colours and brightness.
     """
 
     cause: Cause
@@ -200,7 +200,7 @@ def boxes(moment: Moment, times: np.ndarray) -> list[Box]:
     bumper = moment.distance + _FRONT
     meets = (bumper + 1.5 - _FRONT / 2) / moment.speed  # when who keeps going is at what crosses
     sign = 1.0 if rng.random() < 0.5 else -1.0
-    paint = tuple(rng.uniform(0.15, 0.9, 3))
+    paint = tuple(rng.uniform((0.0, 0.1, 0.6), (0.2, 0.4, 1.0)))
     if moment.cause is Cause.RED:
         x, y = np.full_like(times, bumper + 3.5), sign * 7.0 * (times - meets - 0.3)
         return [Box("VEHICLE", x, y, zero + sign * np.pi / 2, (5.0, 2.0, 1.6), paint)]

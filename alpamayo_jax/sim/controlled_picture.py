@@ -10,7 +10,7 @@ from alpamayo_jax.sim.ground import Look, make_look
 from alpamayo_jax.sim.solids import draw, make_solids, part, to_ego
 from alpamayo_jax.types import InputError
 
-LENS = CameraSpec("front", 1, 34.0, "pinhole", pitch=1.0)
+LENS = CameraSpec("front", 1, 20.0, "pinhole", pitch=1.5)
 SIZE = (64, 64)
 _LANE = 1.75  # metres from the middle of the lane to its edges
 _LIGHTS = {"red": (235.0, 30.0, 25.0), "green": (40.0, 230.0, 90.0)}
@@ -40,13 +40,18 @@ def _view() -> View:
     return make_view(LENS, *SIZE)
 
 
+@functools.cache
+def _look() -> Look:
+    return make_look(3)
+
+
 class PictureReader:
     """Reads the frames of a clip; one is drawn when it is asked for."""
 
     size = SIZE
 
     def __init__(
-        self, poses: np.ndarray, boxes: list[Box], light: str | None, line: float, look: int
+        self, poses: np.ndarray, boxes: list[Box], light: str | None, line: float, seed: int
     ):
         """Remembers what is drawn.
 
@@ -55,10 +60,10 @@ class PictureReader:
           boxes: the others at the same times.
           light: colour of a traffic light, or None.
           line: x where it stands.
-          look: seed of colours and light.
+          seed: of brightness and grain.
         """
         self._poses, self._boxes, self._light, self._line = poses, boxes, light, line
-        self._look = look
+        self._seed = seed
 
     def __call__(self, frame: int) -> np.ndarray:
         """uint8 [height, width, 3]; raises `InputError` for a frame outside the clip."""
@@ -66,13 +71,14 @@ class PictureReader:
             raise InputError(
                 f"camera {LENS.name!r} has frames 0 to {len(self._poses) - 1}, asked for {frame}"
             )
-        view, look = _view(), make_look(self._look)
+        view, look = _view(), _look()
         pose = tuple(float(value) for value in self._poses[frame])
         image = _road(view, look, pose)
         rows = [row for box in self._boxes for row in _solid(box, frame)]
         draw(view, look, to_ego(make_solids(rows + self._signal()), pose), pose[2], image)
-        grain = np.random.default_rng([self._look, frame]).normal(0, 4, image.shape)
-        return np.clip(np.moveaxis(image + grain, 0, -1), 0, 255).astype(np.uint8)
+        rng = np.random.default_rng([self._seed, frame])
+        image = image * rng.uniform(0.96, 1.04) + rng.normal(0, 4, image.shape)
+        return np.clip(np.moveaxis(image, 0, -1), 0, 255).astype(np.uint8)
 
     def _signal(self) -> list[tuple]:
         if self._light is None:
