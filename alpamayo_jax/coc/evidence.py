@@ -41,9 +41,9 @@ _MOTION: tuple[tuple[str, str], ...] = (
                r"\bmov(?:es|ing) into the (?:path|lane)\b"),
     ("crossing", r"\bcross(?:es|ing)\b(?! line)|\b(?:about|going) to cross\b|\bwalk(?:s|ing) "),
     ("parked", r"\bparked\b"),
-    ("slowing", r"\bis (?:slowing|braking|decelerating)\b|\b(?:are|car|vehicle|lead|truck|bus|ahead)"
-                r" (?:slows|brakes|slowing|braking)\b|\b(?:slowing|braking|decelerating) "
-                r"(?:car|vehicle|lead|truck|bus|cyclist)"),
+    ("slowing", r"\bis (?:slowing|braking|decelerating)\b|"
+                r"\b(?:are|car|vehicle|lead|truck|bus|ahead) (?:slows|brakes|slowing|braking)\b|"
+                r"\b(?:slowing|braking|decelerating) (?:car|vehicle|lead|truck|bus|cyclist)"),
     ("slower", r"\bslower\b|\bslow(?:-moving)? (?:car|vehicle|lead|truck|bus|cyclist)"),
     ("accelerating", r"\b(?:is|are) (?:speeding up|accelerating|driving off|faster|pulling away|"
                      r"moving off|starting)\b|\bpulls away\b|\bdrives off\b"),
@@ -61,8 +61,8 @@ _POSES = tuple((name, re.compile(words)) for name, words in (
 ))  # fmt: skip
 _CLEAR = re.compile(
     r"\b(?:lane|road|path|way)\b(?: \w+){0,2} (?:is|are) (?:now )?(?:clear|free|empty|open)\b|"
-    r"\b(?:clear|free|empty|open) (?:lane|road|path|way)\b|\b(?:nobody|nothing|no one|no \w+) (?:is )?"
-    r"(?:ahead|in the (?:way|path|lane))\b"
+    r"\b(?:clear|free|empty|open) (?:lane|road|path|way)\b|"
+    r"\b(?:nobody|nothing|no one|no \w+) (?:is )?(?:ahead|in the (?:way|path|lane))\b"
 )
 _BENDS = ("curve", "junction", "roundabout", "ramp")
 _ROUTE = re.compile(r"\broute\b|\bnavigation\b")

@@ -30,8 +30,8 @@ class Guard:
         """
         if steps < 0 or not drop > 0 or not growth > 1:
             raise ConfigError(
-                f"guard of {steps} steps, drop {drop} and growth {growth}: steps must be 0 or more, "
-                "drop above 0 and growth above 1"
+                f"guard of {steps} steps, drop {drop} and growth {growth}: steps must be 0 or "
+                "more, drop above 0 and growth above 1"
             )
         self.steps, self.drop, self.growth = steps, drop, growth
         self._first: list[list[float]] = []
@@ -64,9 +64,9 @@ class Guard:
         (was, short), (now, long) = _means(self._first), _means(self._last)
         if now < was - self.drop:
             raise PolicyCollapsed(
-                f"step {step}: the mean reward of the last {self.steps} rollouts is {now:.3f}, that "
-                f"of the first ones was {was:.3f}; a fall of {self.drop} stops the run. Lower the "
-                f"learning rate, raise rl.kl, or allow it by guard_drop"
+                f"step {step}: the mean reward of the last {self.steps} rollouts is {now:.3f}, "
+                f"that of the first ones was {was:.3f}; a fall of {self.drop} stops the run. Lower "
+                f"the learning rate, raise rl.kl, or allow it by guard_drop"
             )
         if long > short * self.growth:
             raise PolicyCollapsed(

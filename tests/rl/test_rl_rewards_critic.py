@@ -103,8 +103,8 @@ def test_windows_without_a_reference_are_not_asked_about():
 
 @pytest.mark.parametrize("said", [
     "5", "", "a 5", '{"score": 6}', '{"score": -1}', '{"score": "5"}', '{"score": true}',
-    '{"score": 4.5}', '{"score": null}', '{"grade": 5}', '[{"score": 5}]', '{"score": 5} {"score": 1}',
-    '{"score": NaN}', "\ud800",
+    '{"score": 4.5}', '{"score": null}', '{"grade": 5}', '[{"score": 5}]', '{"score": NaN}',
+    '{"score": 5} {"score": 1}', "\ud800",
 ])  # fmt: skip
 def test_answers_that_are_no_grade_mask_the_sample(said):
     with pytest.raises(InputError):
@@ -235,6 +235,9 @@ def test_reference_text():
 
 
 def test_graded_needs_no_endpoint():
-    scores = graded(_one("a", "bb", ""), lambda window, wanted, text: len(text) if text != "a" else None)
+    def grade(window, wanted, text):
+        return None if text == "a" else len(text)
+
+    scores = graded(_one("a", "bb", ""), grade)
     np.testing.assert_array_equal(scores.values, [[0, 2, 0]])
     np.testing.assert_array_equal(scores.valid, [[False, True, True]])

@@ -62,7 +62,8 @@ def test_short_gaps_are_filled_and_long_ones_are_not():
 
 
 def test_yaw_goes_the_short_way_round():
-    rows = [(2.0, 1, *_world(10, 0), np.pi - 0.1, 4, 2), (2.4, 1, *_world(10, 0), -np.pi + 0.1, 4, 2)]
+    place = _world(10, 0)
+    rows = [(2.0, 1, *place, np.pi - 0.1, 4, 2), (2.4, 1, *place, -np.pi + 0.1, 4, 2)]
     scene = window_scene(_clip(rows), 2.0)
     yaw = scene.boxes[:4, 0, 2] + YAW
     np.testing.assert_allclose(yaw, np.pi - 0.1 + 0.05 * np.arange(1, 5), atol=1e-5)

@@ -184,7 +184,8 @@ def _path_agrees(intent: Intent, does: Behaviour) -> bool:
         least = _CHANGE_LANE if decision is Lateral.LANE_CHANGE else _NUDGE
         ours, other = (left, right) if sign > 0 else (right, left)
         first = does.left_first == (sign > 0) or other < _NUDGE
-        return (ours >= least and first) or (other < _NUDGE and _BEGUN <= sign * does.turned < _TURN)
+        begun = other < _NUDGE and _BEGUN <= sign * does.turned < _TURN
+        return begun or (ours >= least and first)
     if decision in (Lateral.MERGE_SPLIT, Lateral.ABORT):
         return True
     if decision is Lateral.PULL_OVER:

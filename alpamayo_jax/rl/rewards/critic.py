@@ -1,13 +1,13 @@
 """A language model as the critic of reasoning: the rubric, what is asked, what an answer must be.
 
 The critic sees the last frame of each camera, the reference reasoning and the predicted one, and
-grades 0 to 5 (section 5.4 of the paper). It may be any OpenAI-compatible endpoint (`EndpointCritic`)
-or a policy of this library that answers questions (`local_critic`). What is graded was written by
-the policy that is being trained, so it is quoted as data, cut to a length, and never executed as a
-part of the prompt; an answer that is not exactly a grade is no grade.
+grades 0 to 5 (section 5.4 of the paper). It may be any OpenAI-compatible endpoint
+(`EndpointCritic`) or a policy of this library that answers questions (`local_critic`). What is
+graded was written by the policy that is being trained, so it is quoted as data and cut to a length;
+an answer that is not exactly a grade is no grade.
 
-A critic that fails, whatever the reason, leaves its sample without a score. The sample is masked and
-counted; nothing stops, and nothing scores 0 instead.
+A critic that fails, whatever the reason, leaves its sample without a score. The sample is masked
+and counted; nothing stops, and nothing scores 0 instead.
 """
 
 import json
@@ -43,8 +43,8 @@ RUBRIC = """\
 _SYSTEM = (
     "You are an expert in how good drivers explain what they do. You compare the reasoning that a "
     "driving model gives with a reference for the same moment, by what the car decides and by the "
-    "causes it names. Equal meaning in other words counts as equal. You answer with one JSON object "
-    "and nothing else."
+    "causes it names. Equal meaning in other words counts as equal. You answer with one JSON "
+    "object and nothing else."
 )
 _ASK = """\
 The pictures are what the cameras of the car show at this moment.

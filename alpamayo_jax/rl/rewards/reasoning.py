@@ -9,10 +9,10 @@ The rubric is the paper's (section 5.4):
     1  behaviour wrong, contradicts the reference
     0  about something else, or opposite
 
-It grades what `coc.intent` and `coc.evidence` find in the text, so it needs no model. A reference is
-the window's label, or else the text that the window came with. How it fills the rubric is ours: an
-axis is right, rough, partly wrong or opposite, the worse axis decides, and causes are compared by
-the harmonic mean of what of the reference is said and what of the said is in the reference.
+It grades what `coc.intent` and `coc.evidence` find in the text, so it needs no model. A reference
+is the window's label, or else the text that the window came with. How it fills the rubric is ours:
+an axis is right, rough, partly wrong or opposite, the worse axis decides, and causes are compared
+by the harmonic mean of what of the reference is said and what of the said is in the reference.
 """
 
 from typing import Sequence
