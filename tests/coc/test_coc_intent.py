@@ -1,5 +1,6 @@
 """Texts and the decisions that they state."""
 
+import random
 import time
 
 from coc_labels import stop_label
@@ -7,7 +8,7 @@ import pytest
 
 from alpamayo_jax.coc import intent
 from alpamayo_jax.coc.component import Component, Kind
-from alpamayo_jax.coc.decisions import Lateral, Longitudinal
+from alpamayo_jax.coc.decisions import SIDES, Lateral, Longitudinal
 from alpamayo_jax.coc.intent import Intent, intent_of, parse_intent
 
 L, P = Longitudinal, Lateral
@@ -155,3 +156,20 @@ def test_long_texts_do_not_take_long(part):
     begin = time.perf_counter()
     intent.parse_intent.__wrapped__(part * 20000)
     assert time.perf_counter() - begin < 2.0
+
+
+def test_no_salad_of_words_is_too_much():
+    """Untrained policies say such things; every parse is of the closed set, or none."""
+    words = " ".join([*SPEEDS, *PATHS]).split()
+    words += [",", ".", "<|x|>", "(", "[", "\\", "ß", "\x00", "7"]
+    rng = random.Random(0)
+    decided = 0
+    for _ in range(500):
+        found = parse_intent(" ".join(rng.choices(words, k=rng.randrange(40))))
+        if found is not None:
+            decided += 1
+            assert found.longitudinal in (None, *L) and found.lateral in (None, *P)
+            assert (found.longitudinal, found.lateral) != (None, None)
+            assert found.side in ("", *SIDES.get(found.lateral, ()))
+            assert bool(found.side) == (found.lateral in SIDES)
+    assert 100 < decided < 500

@@ -83,3 +83,20 @@ def test_format():
     scores = Format()(made)
     np.testing.assert_array_equal(scores.values, [[1, 0, 0, 0, 0]])
     assert scores.valid.all() and scores.measured.all()
+
+
+def test_components_are_the_recorded_quantities(reference_dir):
+    """Distance and comfort of the recorded predictions, each case a window, each mode a sample."""
+    with np.load(reference_dir / "rewards.npz", allow_pickle=False) as recorded:
+        xyz, rot, wanted, ade = (
+            recorded[name] for name in ("pred_xyz", "pred_rot", "fut_xyz", "ade")
+        )
+        checks = np.stack([recorded[f"comfort_k{k}"] for k in range(xyz.shape[2])], 1)
+    upright = np.broadcast_to(np.eye(3, dtype=np.float32), (*wanted.shape[1:], 3))
+    windows = [situation(motion=(future, upright)) for future in wanted]
+    motions = [list(zip(a[0], b[0])) for a, b in zip(xyz, rot)]
+    made = episodes(windows, [[""] * xyz.shape[2]] * len(xyz), motions)
+    np.testing.assert_allclose(Comfort()(made).values, checks.mean(-1), atol=1e-6)
+    far = float(ade.max()) + 1.0
+    reach = np.maximum(1.0, np.abs(xyz[:, 0, 1]).max((-1, -2)))
+    np.testing.assert_array_less(np.abs(Imitation(far)(made).values[:, 1] - ade) / reach, 1e-5)
