@@ -57,6 +57,9 @@ _STAGES = {
     "expert": "expert",
 }
 
+# Sections whose stages `train.py` runs before section `stage`, where there is no policy to start from.
+EARLIER = ("sft", "expert")
+
 _LEAST = {
     "seed": 0,
     "data.num_frames": 1,
@@ -94,7 +97,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         if stage.objective in ACTORS:
             rl = _section(settings.RLSettings, config, "rl")
             check_learning(name, stage, rl, model)
-            _section(settings.RewardSettings, config, "reward")
+            reward = _section(settings.RewardSettings, config, "reward")
+            if reward.critic == "local":  # its checkpoint is read when it is needed
+                reward = dataclasses.replace(reward, critic="structured")
+            TotalReward.from_config(reward)
         else:
             check_stage(name, stage, model)
     _section(settings.DataSettings, config, "data")
@@ -366,6 +372,46 @@ def train_stage(
     training = make_training(name, config, policy, data)
     state, history = run_in_memory(training, progress=progress)
     return assemble.trained_policy(policy, state), history
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What a stage of reinforcement learning came to.
+
+    Attributes:
+      policy: with new parameters.
+      history: what was logged.
+      before: means of rewards on held-out windows when it began.
+      after: the same when it ended.
+    """
+
+    policy: Policy
+    history: History
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def learn_stage(
+    name: str,
+    config: ml_collections.ConfigDict,
+    policy: Policy,
+    data: Data,
+    workdir: pathlib.Path | None = None,
+    *,
+    progress: bool = True,
+) -> Learned:
+    """As `train_stage`, for a stage of reinforcement learning; `workdir` as in `make_learning`.
+
+    Raises:
+      ConfigError: as `make_learning`.
+      TrainingDiverged: the loss is no longer finite.
+      PolicyCollapsed: the reward fell, or samples grew, beyond what section `rl` allows.
+    """
+    learning = make_learning(name, config, policy, data, workdir, progress=progress)
+    before = learning.measure(learning.params())
+    state, history = run_in_memory(learning.training, log_every=1, progress=progress)
+    after = learning.measure(assemble.final_params(state))
+    return Learned(assemble.trained_policy(policy, state), history, before, after)
 
 
 def make_folder(config: ml_collections.ConfigDict, data: Data, path: pathlib.Path) -> Folder:

@@ -17,9 +17,9 @@ step under way, with a checkpoint; exit code 0, and no summary.json yet. Writes:
     OUT/diverged.json   only if the loss is no longer finite: the windows of the batch
     OUT/profile/        only with --profile: a trace for TensorBoard's or Perfetto's viewer
 
-Reinforcement learning (objectives grpo and grpo_expert) starts from init_from or, where the
-configuration has a section `sft` and no init_from, from a policy that it trains first, in OUT/sft/.
-Besides it writes:
+Reinforcement learning (objectives grpo and grpo_expert) starts from init_from or, without it, from
+the policy that sections `sft` and `expert` of the configuration train first, in OUT/sft/ and
+OUT/expert/. Besides it writes:
 
     OUT/summary.json    before, after: the means of "reward" and of every component ("consistency",
                         "reasoning", "ade", ...) on held-out windows; those after also by themselves;
@@ -111,25 +111,27 @@ def main(argv) -> None:
 def _with_start(
     config: ml_collections.ConfigDict, data: recipe.Data, workdir: pathlib.Path
 ) -> ml_collections.ConfigDict | None:
-    """The configuration, with `init_from` what section `sft` makes where it has to; None if stopped."""
-    if config.init_from or "sft" not in config:
+    """The configuration, with `init_from` what its earlier stages make; None if one was stopped."""
+    earlier = [name for name in recipe.EARLIER if name in config]
+    if config.init_from or not earlier:
         return config
-    own = ml_collections.ConfigDict(
-        {k: v for k, v in config.items() if k not in ("stage", "rl", "reward")}
-    )
-    policy, folder = recipe.describe_start(own), workdir / "sft"
-    training = recipe.make_training("sft", own, policy, data)
-    state = run.run_in_folder(
-        training, recipe.make_folder(own, data, folder), log_every=config.run.log_every
-    )
-    if _stopped(state, training):
-        return None
-    trained = trained_policy(policy, state)
-    if not jax.process_index():
-        trained.save(folder / "checkpoint")
-    distributed.wait_for_all("the policy of section sft")
     begun = ml_collections.ConfigDict(config.to_dict())
-    begun.init_from = str(folder / "checkpoint")
+    for name in earlier:
+        own = ml_collections.ConfigDict(
+            {k: v for k, v in begun.items() if k in ("preset", "seed", "init_from", "data", name)}
+        )
+        own.update({k: begun[k] for k in ("mesh", "precision", "run")})
+        policy, folder = recipe.describe_start(own), workdir / name
+        training = recipe.make_training(name, own, policy, data)
+        kept = recipe.make_folder(own, data, folder)
+        state = run.run_in_folder(training, kept, log_every=config.run.log_every)
+        if _stopped(state, training):
+            return None
+        trained = trained_policy(policy, state)
+        if not jax.process_index():
+            trained.save(folder / "checkpoint")
+        distributed.wait_for_all(name)
+        begun.init_from = str(folder / "checkpoint")
     return begun
 
 
