@@ -138,6 +138,8 @@ class RLSettings:
       num_samples: K, the size of a group.
       batches_per_rollout: batches that are rolled out together, with the same parameters.
       epochs: how often each of them is trained on before the next rollout.
+      prompt_length: tokens that prompts are padded to; 0: `data.max_length`, which has room for whole
+        conversations.
       temperature: of sampling; log-probabilities are those at temperature 1.
       top_p: nucleus of sampling.
       max_reasoning_tokens: longest reasoning, end token included.
@@ -172,6 +174,7 @@ class RLSettings:
     num_samples: int = 12
     batches_per_rollout: int = 1
     epochs: int = 1
+    prompt_length: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
     max_reasoning_tokens: int = 256
@@ -330,8 +333,8 @@ _LISTED = {
     "precision": ("params", "frozen", "compute"),
     "run": ("log_every", "save_every", "tensorboard"),
     "rl": (
-        "algorithm", "num_samples", "batches_per_rollout", "epochs", "temperature", "top_p",
-        "max_reasoning_tokens", "constrained", "beta", "kl", "entropy", "oversample",
+        "algorithm", "num_samples", "batches_per_rollout", "epochs", "prompt_length", "temperature",
+        "top_p", "max_reasoning_tokens", "constrained", "beta", "kl", "entropy", "oversample",
         "eval_windows", "picture_every",
     ),
     "reward": (

@@ -17,7 +17,7 @@ from alpamayo_jax.settings import rl_config
 def get_config() -> ml_collections.ConfigDict:
     """Knobs that differ from their defaults; `alpamayo_jax/settings.py` documents all."""
     config = rl_config(preset="")
-    config.data.update(source="clips", num_frames=4, max_length=3072)
+    config.data.update(source="clips", num_frames=4, max_length=3200)
     config.stage.update(
         objective="grpo",
         steps=1000,

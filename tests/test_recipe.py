@@ -62,7 +62,9 @@ class TestKnobs:
         readers = ("recipe.py", "train/stages.py", "train/assemble.py")
         text = "".join((root / "alpamayo_jax" / name).read_text() for name in readers)
         text += (root / "experiments" / "pipeline.py").read_text()
-        assert [name for name in knobs if f".{name}" not in text] == []
+        text += "".join(path.read_text() for path in (root / "alpamayo_jax" / "rl").rglob("*.py"))
+        named = [name for name in knobs if f".{name}" not in text and f'"{name}"' not in text]
+        assert named == []
 
     @pytest.mark.parametrize(
         "knob, value, words",
@@ -244,7 +246,7 @@ class TestStages:
     def test_an_unknown_stage(self, config, small_preset):
         config.preset = small_preset
         policy = recipe.make_policy(config)
-        with pytest.raises(ConfigError, match="stage 'dreams' is unknown; known: tokens, sft, expert"):
+        with pytest.raises(ConfigError, match="stage 'dreams' is unknown; known: tokens, sft, grpo, expert"):
             recipe.train_stage("dreams", config, policy, None)
 
     def test_the_policy_follows_the_seed(self, config, small_preset):

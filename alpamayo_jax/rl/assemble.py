@@ -13,6 +13,7 @@ from alpamayo_jax.rl.completions import completion_logprobs
 from alpamayo_jax.rl.evaluate import evaluate_rewards
 from alpamayo_jax.rl.experience import Experience, Reference, Rollout
 from alpamayo_jax.rl.flow_objectives import chain_logprobs
+from alpamayo_jax.rl.guard import Guard
 from alpamayo_jax.rl.objectives import make_rl_objective
 from alpamayo_jax.rl.prompts import Prompts
 from alpamayo_jax.rl.rewards.total import TotalReward
@@ -91,7 +92,7 @@ def make_learning(
       reward: scores samples.
       start: policy and seed.
       train: what to roll out on.
-      data: how prompts are made; `max_length` is theirs.
+      data: how prompts are made.
       held_out: windows to measure on.
       mesh: devices.
       precision: number formats while training.
@@ -117,7 +118,7 @@ def make_learning(
             start.policy.processor,
             seed=start.seed,
             num_frames=data.num_frames,
-            pad_to=data.max_length,
+            pad_to=rl.prompt_length or data.max_length,
             components=stage.components,
         )
         for windows in (train, held_out)
@@ -188,6 +189,7 @@ def check_learning(name: str, stage: StageSettings, rl: RLSettings, model: Model
         "num_samples": 2,
         "batches_per_rollout": 1,
         "epochs": 1,
+        "prompt_length": 0,
         "oversample": 1,
         "guard_steps": 0,
         "eval_windows": 0,
@@ -199,6 +201,11 @@ def check_learning(name: str, stage: StageSettings, rl: RLSettings, model: Model
             raise ConfigError(f"rl.{knob} is {getattr(rl, knob)}, not {lowest} or more")
     if not 0 <= rl.share_random <= 1:
         raise ConfigError(f"rl.share_random is {rl.share_random}, not a share from 0 to 1")
+    if not (rl.temperature > 0 and 0 < rl.top_p <= 1):
+        raise ConfigError(
+            f"rl.temperature {rl.temperature} must be above 0 and rl.top_p {rl.top_p} in (0, 1]"
+        )
+    Guard.from_settings(rl)
     actor, twin = ACTORS[stage.objective]
     check_stage(name, dataclasses.replace(stage, objective=twin), model)
     make_rl_objective(rl, model, rollout_settings(rl, actor), remat=stage.remat)
