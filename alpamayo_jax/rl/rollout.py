@@ -46,10 +46,11 @@ def rollout_program(
         max_new_tokens=settings.max_reasoning_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,
-        force_end=flow,
+        force_end=flow or settings.force_end,
     )
     keys = [jax.random.fold_in(rng, i) for i in range(2)]
     thought = generate(params, prefix, config, sampling, keys[0], **stack)
+    length = _length(thought, config)
     if flow:
         velocity = act.velocity_field(params, prefix, thought, config, **stack)
         noise = _noise(keys[1], prefix.mask.shape[0], config, settings)
@@ -60,9 +61,9 @@ def rollout_program(
         return Rollouts(
             inputs=inputs,
             token_ids=thought.token_ids,
-            mask=_drawn(thought, config),
+            mask=_drawn(thought, length, thought.token_ids.shape[-1]),
             logprobs=thought.logprobs,
-            num_tokens=_length(thought, config),
+            num_tokens=length,
             ended=~thought.forced,
             trajectory=_drive(states[-1], valid, inputs, config),
             trajectory_valid=valid,
@@ -72,7 +73,6 @@ def rollout_program(
         params, prefix, thought, config, sampling, keys[1],
         constrained=settings.constrained, **stack,
     )  # fmt: skip
-    length = _length(thought, config)
     pad = config.text_tokens.pad_token_id
     ids = put_together(thought.token_ids, said.token_ids, length, pad)
     num_tokens = length + said.num_tokens
@@ -80,10 +80,10 @@ def rollout_program(
     return Rollouts(
         inputs=inputs,
         token_ids=ids,
-        mask=jnp.arange(ids.shape[-1]) < num_tokens[..., None],
+        mask=_drawn(thought, num_tokens, ids.shape[-1]),
         logprobs=put_together(thought.logprobs, said.logprobs, length, 0.0),
         num_tokens=num_tokens,
-        ended=(ids == special_token_id(config, "traj_future_end")).any(-1),
+        ended=(ids == special_token_id(config, "traj_future_end")).any(-1) & ~thought.forced,
         trajectory=_drive(actions, valid, inputs, config),
         trajectory_valid=valid,
     )
@@ -103,10 +103,11 @@ def _length(thought: Generation, config: ModelConfig) -> Array:
     return jnp.where(thought.end_index >= 0, thought.end_index, stop) + 1
 
 
-def _drawn(thought: Generation, config: ModelConfig) -> Array:
-    slots = jnp.arange(thought.token_ids.shape[-1])
+def _drawn(thought: Generation, num_tokens: Array, size: int) -> Array:
+    """Which of `size` slots have a drawn token, bool [B, K, size]: all but a written end."""
+    slots = jnp.arange(size)
     written = thought.forced[..., None] & (slots == thought.end_index[..., None])
-    return (slots < _length(thought, config)[..., None]) & ~written
+    return (slots < num_tokens[..., None]) & ~written
 
 
 def _actions(ids: Array, config: ModelConfig) -> tuple[Array, Array]:

@@ -25,15 +25,15 @@ class RolloutSettings:
         the paper and the release train), or "flow", the action expert's stochastic flow after the
         language model's reasoning.
       num_samples: K completions per prompt; the release draws 12.
-      max_reasoning_tokens: most tokens of reasoning, `<|traj_future_start|>` included. Reasoning
-        that does not end in time leaves the sample without a trajectory for actor "tokens"; for
-        actor "flow" the end is written, as when driving.
+      max_reasoning_tokens: most tokens of reasoning, `<|traj_future_start|>` included.
       temperature: of the draws; the release has 0.6. Log-probabilities are at temperature 1.
       top_p: nucleus of the draws; the release has 0.98. Below 1, or at another temperature, samples
         are not the policy's own and its gradient is biased.
       constrained: after `<|traj_future_start|>` only future bins can be drawn, exactly 2 W of them,
         then the end follows. False draws from the whole vocabulary, as released, and a sample may
         be malformed.
+      force_end: where reasoning does not end in time its end is written, as when driving. Without,
+        as released, such a sample has no trajectory. Actor "flow" always writes it.
       flow_noise: actor "flow": sigma(t) = flow_noise (1 - t) of the stochastic sampler.
       flow_steps: actor "flow": steps, at least 2; None takes the configuration's.
     """
@@ -44,6 +44,7 @@ class RolloutSettings:
     temperature: float = 1.0
     top_p: float = 1.0
     constrained: bool = False
+    force_end: bool = False
     flow_noise: float = 0.7
     flow_steps: int | None = None
 
@@ -104,8 +105,8 @@ class Rollouts:
       logprobs: float32 [B, K, N] at temperature 1 over the ids that could be drawn; 0 where `mask`
         is False.
       num_tokens: int32 [B, K], length of each completion.
-      ended: bool [B, K], the policy itself ended its completion: with `<|traj_future_end|>`, or for
-        actor "flow" with `<|traj_future_start|>`.
+      ended: bool [B, K], the policy itself ended its reasoning and, for actor "tokens", its
+        trajectory.
       trajectory: poses [B, K, W, ...]; where there is no whole trajectory they are those of driving
         on with mean acceleration and curvature, finite and not to be scored.
       trajectory_valid: bool [B, K], exactly one whole trajectory: start, 2 W future bins, end.

@@ -56,7 +56,9 @@ def _by_hand(logits, ids, settings):
 
 
 class LogprobsTest(parameterized.TestCase):
-    @parameterized.parameters(CONSTRAINED, FREE, FLOW)
+    @parameterized.parameters(
+        CONSTRAINED, FREE, FLOW, dataclasses.replace(CONSTRAINED, force_end=True)
+    )
     def test_they_are_the_decoders(self, settings):
         found = rollouts(settings)
         got, entropy = _logprobs(

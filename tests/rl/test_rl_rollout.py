@@ -118,6 +118,16 @@ class TokensTest(parameterized.TestCase):
         np.testing.assert_array_equal(ids[0], again)
         assert (ids[0] != ids[1]).any(-1).mean() > 0.5
 
+    def test_an_end_of_thought_can_be_written(self):
+        found = rollouts(dataclasses.replace(CONSTRAINED, force_end=True))
+        assert np.asarray(found.trajectory_valid).all() and not np.asarray(found.ended).all()
+        for ids, said in _lines(found):
+            start = ids.index(START)
+            drawn = np.arange(R + M) < len(ids)
+            drawn[start] = said["ended"]
+            np.testing.assert_array_equal(said["mask"], drawn)
+            assert (said["logprobs"][start] < 0) == said["ended"]
+
     def test_the_compiled_program_is_made_once(self):
         assert make_rollout(CONFIG, FREE) is make_rollout(CONFIG, FREE)
         assert make_rollout(CONFIG, FREE) is not make_rollout(CONFIG, CONSTRAINED)
