@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
         dict(num_clips=1024, wrong_reasoning=0.0, wrong_trajectory=0.0, max_length=136)
     )
     config.grpo = ml_collections.ConfigDict(
-        dict(steps=50, batch_size=8, learning_rate=5e-4, warmup_fraction=0.1, beta2=0.95)
+        dict(steps=60, batch_size=8, learning_rate=5e-4, warmup_fraction=0.1, beta2=0.95)
     )
     config.rl.update(
         algorithm="grpo",
@@ -56,6 +56,6 @@ def get_config() -> ml_collections.ConfigDict:
         picture_every=0,
     )
     config.reward.update(
-        reasoning=1.0, consistency=1.0, imitation=1.0, collision=1.0, jerk=0.0, comfort=0.0
+        reasoning=2.0, consistency=1.0, imitation=1.0, collision=1.0, jerk=0.1, comfort=0.0
     )
     return config
