@@ -1,18 +1,33 @@
 """A stage of reinforcement learning from settings: adapters, meshes, the expert, measuring."""
 
 import dataclasses
+import functools
+import importlib.util
 import math
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.models.init import param_shapes
+from alpamayo_jax.presets import preset
 from alpamayo_jax.rl.assemble import check_learning, rollout_settings
-from alpamayo_jax.settings import MeshSettings, RLSettings
+from alpamayo_jax.rl.objectives import make_rl_objective
+from alpamayo_jax.rl.rollout import rollout_program
+from alpamayo_jax.rl.types import RolloutBatch
+from alpamayo_jax.settings import MeshSettings, PrecisionSettings, RLSettings, StageSettings
 from alpamayo_jax.train import lora
+from alpamayo_jax.train.optimiser import make_optimiser
 from alpamayo_jax.train.run import run_in_memory
+from alpamayo_jax.train.stages import optimiser_config, stage_params, training_config
+from alpamayo_jax.train.state import abstract_state
+from alpamayo_jax.types import ModelInputs
 from small_learning import RL, STAGE, leaves, lottery, small_learning, small_policy, write_clips
+
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +124,59 @@ def test_a_mesh_learns_as_one_device_does(clips, copy_params):
         np.testing.assert_allclose(a[name], b[name], atol=5e-3, err_msg=name)
     measured = split.measure(two[0].params)
     assert measured["lottery"] == pytest.approx(alone.measure(one[0].params)["lottery"])
+
+
+@pytest.mark.parametrize("lora_rank", [0, 16])
+def test_the_released_size_fits_together_as_shapes(lora_rank):
+    """The full-size configuration, without a number: rollouts, then the loss and its gradient."""
+    spec = importlib.util.spec_from_file_location("grpo_8gpu", CONFIGS / "grpo_8gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    knobs = module.get_config()
+    rl = RLSettings(**knobs.rl)
+    stage = StageSettings(**knobs.stage.to_dict() | {"lora_rank": lora_rank})
+    model = training_config(preset("r1_5_10b"), PrecisionSettings(**knobs.precision))
+    check_learning("stage", stage, rl, model)
+    settings, rows, length, patches = rollout_settings(rl, "tokens"), 4, knobs.data.max_length, 720
+    shape = jax.ShapeDtypeStruct
+    images, vision = 16, model.vision
+    inputs = ModelInputs(
+        input_ids=shape((rows, length), np.int32),
+        attention_mask=shape((rows, length), bool),
+        position_ids=shape((3, rows, length), np.int32),
+        rope_delta=shape((rows,), np.int32),
+        image_index=shape((rows, length), np.int32),
+        pixel_values=shape((rows, images, patches, vision.patch_dim), np.float32),
+        image_grid=shape((rows, images, 2), np.int32),
+        camera_index=shape((rows, images), np.int32),
+        frame_time=shape((rows, images), np.float32),
+        ego_history_xyz=shape((rows, 16, 3), np.float32),
+        ego_history_rot=shape((rows, 16, 3, 3), np.float32),
+    )
+    begin = functools.partial(stage_params, "stage", stage, PrecisionSettings(), rng=jax.random.key(0))
+    params = jax.eval_shape(begin, param_shapes(model))
+    out = jax.eval_shape(
+        functools.partial(rollout_program, config=model, settings=settings),
+        params, inputs, jax.random.key(0),
+    )  # fmt: skip
+    tokens = (rows, 12, 256 + 2 * 64 + 1)
+    assert out.token_ids.shape == out.logprobs.shape == tokens
+    assert out.trajectory.xyz.shape == (rows, 12, 64, 3)
+    numbers, group = shape(tokens, np.float32), shape(tokens[:2], np.float32)
+    batch = RolloutBatch(inputs, out.token_ids, out.mask, numbers, numbers, group, group)
+    objective = make_rl_objective(rl, model, settings, remat=stage.remat)
+    grads, metrics = jax.eval_shape(
+        jax.grad(objective, has_aux=True), params, batch, jax.random.key(0)
+    )
+    assert {"loss_policy", "kl"} <= metrics.keys()
+    assert jax.tree.map(lambda a: a.shape, grads) == jax.tree.map(lambda a: a.shape, params)
+    # The state of training is split over 8 GPUs of 80 GB: parameters, gradients, two moments.
+    optimiser = make_optimiser(
+        optimiser_config("stage", dataclasses.replace(stage, objective="tokens")), params
+    )
+    like = abstract_state(params, optimiser)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    assert held / 8 < 80e9
 
 
 def test_the_lottery_has_something_to_win():
