@@ -67,7 +67,8 @@ def generate(
       prefix: the prefilled prompts.
       config: model.
       settings: sampling.
-      rng: key; sample k of row b does not depend on how many samples are drawn.
+      rng: key, or one per row [B]; sample k of row b does not depend on how many samples are
+        drawn, and with a key of its own not on the row's place in the batch either.
       answer: generate text to the end-of-text token, without the trajectory mask.
     """
     model = Alpamayo(config)
@@ -89,7 +90,7 @@ def generate(
         else:
             warped = filters.warp(logits, temperature=settings.temperature, p=settings.top_p)
             token = jax.vmap(jax.vmap(jax.random.categorical))(
-                _sample_keys(jax.random.fold_in(rng, index), batch, samples), warped
+                _sample_keys(rng, index, batch, samples), warped
             )
         token = token.astype(jnp.int32)
         logprob = jnp.take_along_axis(
@@ -171,7 +172,10 @@ def generate(
     )
 
 
-def _sample_keys(key: jax.Array, batch: int, samples: int) -> jax.Array:
-    """One key per row and sample."""
-    index = jnp.arange(batch)[:, None] * 65_536 + jnp.arange(samples)
-    return jax.vmap(jax.vmap(lambda i: jax.random.fold_in(key, i)))(index)
+def _sample_keys(rng: jax.Array, index: Array, batch: int, samples: int) -> jax.Array:
+    """One key per row and sample for token `index`."""
+    if rng.ndim:
+        return jax.vmap(lambda key: _sample_keys(key, index, 1, samples)[0])(rng)
+    key = jax.random.fold_in(rng, index)
+    rows = jnp.arange(batch)[:, None] * 65_536 + jnp.arange(samples)
+    return jax.vmap(jax.vmap(lambda i: jax.random.fold_in(key, i)))(rows)
