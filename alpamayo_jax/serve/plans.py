@@ -5,7 +5,6 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from alpamayo_jax.ops.so3 import yaw_from_rot
 from alpamayo_jax.serve import wire
 from alpamayo_jax.serve.history import Pose
 from alpamayo_jax.types import Prediction
@@ -29,7 +28,8 @@ def trajectory(
       current: pose at `now_us`.
       now_us: when the plan begins, at or after t0.
     """
-    xy, yaw = prediction.xyz[sample, :, :2], np.asarray(yaw_from_rot(prediction.rot[sample]))
+    xy, rot = prediction.xyz[sample, :, :2], prediction.rot[sample]
+    yaw = np.arctan2(rot[:, 1, 0], rot[:, 0, 0])
     cos, sin = np.cos(start.yaw), np.sin(start.yaw)
     x = start.xyz[0] + cos * xy[:, 0] - sin * xy[:, 1]
     y = start.xyz[1] + sin * xy[:, 0] + cos * xy[:, 1]

@@ -15,7 +15,8 @@ STEP_US = 100_000
 SHUTTER_US = 30_000
 NUM_WAYPOINTS = 20  # of a route; AlpaSim fills up with NaN
 # The cameras that Alpamayo 1 drives with.
-CAMERAS = tuple(RELEASE_CAMERAS[index] for index in (0, 1, 2, 6))
+CAMERA_INDICES = (0, 1, 2, 6)
+CAMERAS = tuple(RELEASE_CAMERAS[index] for index in CAMERA_INDICES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from alpamayo_jax.serve.errors import Refused
 from alpamayo_jax.types import InputError
 
 MAX_MESSAGE = 64 << 20  # bytes; an uncompressed picture of a large camera fits
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _GRACE_S = 5.0
 
 
