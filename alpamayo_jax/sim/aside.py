@@ -4,12 +4,13 @@ import dataclasses
 
 from alpamayo_jax.sim.seen import FRONT, HALF, REAR
 from alpamayo_jax.sim.sideways import Move, Swerve
-from alpamayo_jax.sim.style import INF, Row, State, Task
+from alpamayo_jax.sim.style import Row, State, Task
 from alpamayo_jax.sim.world import Kind
 
 # Metres that the expert likes to leave beside it.
 _MARGIN = {Kind.CYCLIST: 1.1, Kind.PEDESTRIAN: 1.1, Kind.CONE: 0.45, Kind.BARRIER: 0.45}
 _MARGIN_OF_CAR = 0.75
+_CLOSES = (Kind.CONE, Kind.BARRIER)
 _SLOW = 3.6  # m/s below which somebody is passed in the lane
 _CENTRE = 0.9  # metres; who stands nearer to the middle of the lane is followed, not passed
 _WAIT = 11.0  # metres left before what must wait to be passed
@@ -28,6 +29,7 @@ class Aside:
       waits: (s of the bumper, number of the blocker) while the way aside is blocked.
       blocker: number of who blocks a lane change or the way aside, or -1.
       merging: whether it looks for a gap in the lane beside.
+      passes: numbers of those whom it is about to pass.
     """
 
     task: Task
@@ -36,14 +38,13 @@ class Aside:
     waits: tuple[float, int] | None = None
     blocker: int = -1
     merging: bool = False
-    _wanted: float = INF
-    _passes: int = -1
-    _reason: int = -1
+    passes: frozenset[int] = frozenset()
     _gone: tuple[float, float] = (0.0, 0.0)
 
     def update(self, state: State) -> Swerve:
         """The swerve from this step on."""
         self.waits, self.blocker, self.merging = None, -1, False
+        self.passes = frozenset()
         swerve = self._lane(state)
         if swerve is not None:
             return swerve
@@ -71,25 +72,26 @@ class Aside:
 
     def _needed(self, state: State) -> tuple[float, int]:
         """(offset to be at, actor) for what stands beside or in the way soon, else the base."""
-        style, layout = self.task.style, self.task.world.layout
-        target, actor = self.base, -1
+        layout, target, actor = self.task.world.layout, self.base, -1
+        passes: set[int] = set()
         for row in sorted(state.rows, key=lambda row: row.rear):
             if not self._passable(row):
                 continue
-            closing = max(state.v - max(row.speed, 0.0), 0.5) / max(state.v, 0.5)
             kind = row.other.actor.kind
             margin = _MARGIN.get(kind, _MARGIN_OF_CAR)
-            side = 1.0 if row.d < self.base else -1.0
+            # A closed part of a lane is passed on the side where traffic comes from, all of it.
+            side = 1.0 if row.d < self.base or kind in _CLOSES else -1.0
             wanted = row.d + side * (row.aside + margin + HALF)
             if side * (wanted - self.base) <= 0.05:
                 continue
             length = self._length(state, abs(wanted - state.swerve.at(state.s)[0]))
-            distance = (row.rear - state.s - FRONT) / closing
+            distance = row.rear - state.s - FRONT
             if row.front < state.s - REAR - 1.0:
                 continue
             already = abs(state.swerve.target - self.base) > 0.08 and distance < 25.0 + length
             limit = layout.width / 2 - HALF - 0.05
             outside = side * (wanted - self.base) > limit + 0.12
+            passes.add(row.number)
             if not outside and not already and distance > length + 4.0:
                 continue
             if outside and not already:
@@ -98,19 +100,20 @@ class Aside:
                 blocker = self._oncoming(row, state) if side > 0 else -1
                 if blocker >= 0:
                     self.waits, self.blocker = (row.rear - _WAIT, row.number), blocker
+                    passes.discard(row.number)
                     continue
                 if distance > length + 6.0:
                     continue
             if side * (wanted - target) > 0.0 or target == self.base:
                 target, actor = wanted, row.number
-        del style
+        self.passes = frozenset(passes)
         return target, actor
 
     def _passable(self, row: Row) -> bool:
         kind = row.other.actor.kind
         if row.other.meeting is not None or row.front < 0.0 or kind is Kind.PEDESTRIAN:
             return False
-        if kind in (Kind.CONE, Kind.BARRIER):
+        if kind in _CLOSES:
             return abs(row.d - self.base) < self.task.world.layout.width / 2 + 0.9
         slow = row.v < _SLOW if kind is Kind.CYCLIST else row.still and not row.blinks
         return slow and abs(row.d - self.base) > _CENTRE and row.speed > -0.5

@@ -86,6 +86,7 @@ def drive(
     for k in range(num_steps):
         state = State(k, k * GRID_DT, s, d, v, swerve, rows_at(others, table, k, s))
         state.swerve = swerve = lateral.update(state)
+        state.passes = lateral.passes
         proposals = longitudinal.proposals(state, lateral.waits, lateral.merging)
         cause = min(
             (i for i, proposal in enumerate(proposals) if proposal is not None),

@@ -6,6 +6,7 @@ import numpy as np
 
 from alpamayo_jax.sim.seen import FRONT, HALF, REAR
 from alpamayo_jax.sim.style import INF, Row, State, Style, Task
+from alpamayo_jax.sim.world import Kind
 
 CAUSES = (
     "free", "curve", "bump", "lead", "cut_in", "signal", "sign", "vru", "conflict", "gap",
@@ -21,6 +22,7 @@ _FIRM = 5.0  # m/s^2; who would need more to stop goes on
 _DWELL = 1.2  # seconds of standing at a stop sign
 _BEFORE = {"vru": 3.0, "conflict": 3.5}  # metres left before the path of who is let pass
 _CUT_IN_S = 4.0  # seconds for which somebody who cut in is called so
+_CLOSE = 5.0  # metres ahead of somebody whom the ego is about to pass, and follows no more
 _PASSING = 6.5  # m/s beside cones
 
 Proposal = tuple[float, int]  # acceleration, number of the actor or -1
@@ -122,7 +124,9 @@ class Speed:
             gap = row.rear - state.s - FRONT
             if row.front < state.s + 1.0 or gap > 130.0:
                 continue
-            path = state.swerve.at(row.s)[0] + (self._style.offset if abs(row.d) > 50 else 0.0)
+            if row.number in state.passes and gap > _CLOSE:
+                continue
+            path = state.swerve.at(row.s)[0]
             clear = abs(row.d - path) - row.aside - HALF
             key = ("cut_in", row.number)
             meeting = row.other.meeting
@@ -132,9 +136,10 @@ class Speed:
             came = self._since.get(key, INF)
             if came + self._style.reaction <= state.t < came + _CUT_IN_S and clear < 4.0:
                 if row.front > state.s + FRONT - 1.0:
-                    cut = _lower(cut, (self._follow(gap, row.speed, state.v), row.number))
+                    cut = _lower(cut, (self._give_room(gap, row.speed, state.v), row.number))
             elif clear < BESIDE and not crosses and row.speed > -0.5:
-                lead = _lower(lead, (self._follow(gap, row.speed, state.v), row.number))
+                follow = self._give_room if came < INF else self._follow
+                lead = _lower(lead, (follow(gap, row.speed, state.v), row.number))
         return lead, cut
 
     def _comes_in(self, row: Row, path: float, clear: float, t: float) -> bool:
@@ -142,7 +147,7 @@ class Speed:
         side = 1.0 if row.d > path else -1.0
         same_way = row.speed > 1.0
         return same_way and BESIDE <= clear < 3.0 and (
-            row.blinks * side < 0 or row.across * side < -0.25
+            row.blinks * side < 0 or row.sidling * side < -0.25
         )
 
     def _follow(self, gap: float, speed: float, v: float) -> float:
@@ -150,6 +155,12 @@ class Speed:
         brake = v * (v - max(speed, 0.0)) / (2.0 * math.sqrt(style.accel * style.brake))
         wanted = style.min_gap + max(v * style.time_gap + brake, 0.0)
         return style.accel * (1.0 - (v / style.set_speed) ** 4 - (wanted / gap) ** 2)
+
+    def _give_room(self, gap: float, speed: float, v: float) -> float:
+        """As `_follow`, but a gap that somebody made short is opened without haste."""
+        closing = max(v - speed, 0.0)
+        needed = closing**2 / (2.0 * max(gap - 1.5, 0.5))
+        return max(self._follow(gap, speed, v), -max(1.8, 1.4 * needed))
 
     def _signal(self, state: State) -> Proposal | None:
         signal = self._task.world.signal
@@ -204,13 +215,14 @@ class Speed:
             return False
         if row.number in self._yields:
             return True
-        comes = (meeting.begin - row.gone) / max(row.v, 0.3)
-        leaves = (meeting.end - row.gone) / max(row.v, 0.3)
+        # Someone who has just stepped off is about to walk at a walker's speed.
+        pace = max(row.v, 1.2)
+        comes, leaves = (meeting.begin - row.gone) / pace, (meeting.end - row.gone) / pace
         speed = max(state.v, 3.0)
         arrives = (low - FRONT - state.s) / speed
         through = (high + REAR - state.s) / speed
         margin = 1.5 if vulnerable else 1.2
-        seen = comes < (5.0 if vulnerable else 4.0)
+        seen = comes < 5.0
         if not (seen and comes - margin < through and leaves + margin > arrives):
             self._since.pop(("meets", row.number), None)
             return False
@@ -246,7 +258,7 @@ class Speed:
         """Slows down beside cones and barriers."""
         near = [
             row for row in state.rows
-            if row.other.actor.kind.value in ("TRAFFIC_CONE", "BARRIER")
+            if row.other.actor.kind in (Kind.CONE, Kind.BARRIER)
             and row.front > state.s and row.rear - state.s - FRONT < 30.0
         ]  # fmt: skip
         if not near:

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from alpamayo_jax.clip import GRID_DT
 from alpamayo_jax.sim.motion import Motion
 from alpamayo_jax.sim.paths import Path
 from alpamayo_jax.sim.scenes import EGO_BOX
@@ -43,6 +44,7 @@ class Other:
       s, d: of its centre; ahead, aside: half of its extent along and across the route.
       speed: along the route, negative towards the ego; across: to the left of the route.
       gone: metres it has moved since its start.
+      sidling: m/s to the left of the route by which it leaves its place in its lane.
       meeting: where it crosses the route, or None.
     """
 
@@ -55,16 +57,17 @@ class Other:
     speed: np.ndarray
     across: np.ndarray
     gone: np.ndarray
+    sidling: np.ndarray
     meeting: Meeting | None
 
     def rows(self) -> list[tuple]:
-        """(present, s, d, ahead, aside, speed, across, gone, v, blinks) at each step."""
+        """(present, s, d, ahead, aside, speed, across, gone, sidling, v, blinks) at each step."""
         return list(
             zip(
                 self.motion.present.tolist(), self.s.tolist(), self.d.tolist(),
                 self.ahead.tolist(), self.aside.tolist(), self.speed.tolist(),
-                self.across.tolist(), self.gone.tolist(), self.motion.v.tolist(),
-                self.motion.blinks.tolist(),
+                self.across.tolist(), self.gone.tolist(), self.sidling.tolist(),
+                self.motion.v.tolist(), self.motion.blinks.tolist(),
             )
         )  # fmt: skip
 
@@ -98,6 +101,7 @@ def _other(route: Path, actor: Actor, motion: Motion) -> Other:
         speed=motion.v * np.cos(course),
         across=motion.v * np.sin(course),
         gone=np.abs(motion.s - actor.s),
+        sidling=np.gradient(motion.d, GRID_DT) * np.sign(np.cos(motion.yaw - way)) * actor.direction,
         meeting=None if actor.path is route or not motion.v.any() else _meeting(route, actor),
     )
 

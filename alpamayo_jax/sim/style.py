@@ -48,6 +48,7 @@ class Row:
     speed: float
     across: float
     gone: float
+    sidling: float
     v: float
     blinks: int
 
@@ -76,6 +77,7 @@ class State:
       s, d, v: route coordinates of the rear axle, and speed.
       swerve: the offset that it follows.
       rows: who is there, within reach.
+      passes: numbers of those whom it is about to pass, and needs not follow.
     """
 
     k: int
@@ -85,6 +87,7 @@ class State:
     v: float
     swerve: Swerve
     rows: tuple[Row, ...]
+    passes: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
