@@ -20,7 +20,7 @@ FLOORS = (
     {"models", "tokens", "coc"},
     {"decode", "sim"},
     {"data", "export"},
-    {"train", "serve", "evaluate", "labelling", "review"},
+    {"train", "serve", "evaluate", "labelling", "review", "closed_loop"},
     {"rl", "reporting"},
     {"recipe", "cli", "plan"},
     {"testing"},
