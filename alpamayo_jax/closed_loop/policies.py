@@ -6,8 +6,8 @@ own function of that form, or an object with `plan` (`runner.HostPolicy`), drive
 
 import jax.numpy as jnp
 
-from alpamayo_jax.closed_loop.route_follower import into_rig, route_follower
-from alpamayo_jax.sim.closed_loop import WAYPOINTS, Plan, PolicyFn, Sight
+from alpamayo_jax.closed_loop.route_follower import route_follower
+from alpamayo_jax.sim.closed_loop import WAYPOINTS, Plan, PolicyFn, Sight, to_rig
 from alpamayo_jax.sim.scenes import TICK, SceneArrays
 from alpamayo_jax.types import Array
 
@@ -21,7 +21,7 @@ def recorded(scene: SceneArrays, sight: Sight, key: Array) -> Plan:
     end, before = scene.ego_pose[last], scene.ego_pose[last - 1]
     beyond = jnp.maximum(tick - last, 0)[:, None] * (end - before)[None, :2]
     pose = pose.at[:, :2].add(beyond)
-    return Plan(into_rig(pose, sight.ego_history[-1]))
+    return Plan(to_rig(pose, sight.ego_history[-1]))
 
 
 def constant_velocity(scene: SceneArrays, sight: Sight, key: Array) -> Plan:

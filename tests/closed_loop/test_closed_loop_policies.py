@@ -7,7 +7,6 @@ import pytest
 from loop_scenes import CAR, GREEN, RED, WALKER, sight, straight
 
 from alpamayo_jax.closed_loop.policies import POLICIES
-from alpamayo_jax.closed_loop.route_follower import idm, into_rig
 from alpamayo_jax.sim.closed_loop import WAYPOINTS
 
 _RUN = {name: jax.jit(policy) for name, policy in POLICIES.items()}
@@ -117,24 +116,6 @@ def test_beside_its_route_it_returns_to_it():
     pose = plan("route_follower", straight(), offset=(0.0, 1.5))
     assert pose[0, 1] == pytest.approx(0.0, abs=0.2)
     assert pose[-1, 1] == pytest.approx(-1.5, abs=0.1) and np.diff(pose[:, 1]).max() < 1e-4
-
-
-@pytest.mark.parametrize("v, gap, lead", [(0.0, 100.0, 0.0), (5.0, 60.0, 5.0)])
-def test_the_driver_model_speeds_up_with_room(v, gap, lead):
-    assert 0.0 < float(idm(v, 15.0, gap, lead)) <= 1.5
-
-
-def test_the_driver_model_holds_its_speed_and_distance():
-    assert float(idm(10.0, 10.0)) == pytest.approx(0.0)
-    assert float(idm(10.0, 1e6, 2.0 + 1.5 * 10.0, 10.0)) == pytest.approx(0.0, abs=1e-5)
-    assert float(idm(10.0, 15.0, 10.0, 0.0)) < -6.0
-
-
-def test_a_pose_in_its_own_frame_is_the_origin():
-    rig = jnp.array([3.0, -2.0, 3.0])
-    np.testing.assert_allclose(into_rig(rig, rig), 0.0, atol=1e-6)
-    ahead = rig + jnp.array([np.cos(3.0), np.sin(3.0), 0.5])
-    np.testing.assert_allclose(into_rig(ahead, rig), (1.0, 0.0, 0.5), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", POLICIES)
