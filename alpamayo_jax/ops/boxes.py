@@ -54,7 +54,9 @@ def box(pose: Array, length: Array, width: Array) -> Box:
       width: [...].
     """
     chex.assert_shape(pose, (..., 3))
-    sides = jnp.stack(jnp.broadcast_arrays(length, width), axis=-1) * (1.0 - SHRINK)
+    batch = jnp.broadcast_shapes(pose.shape[:-1], jnp.shape(length), jnp.shape(width))
+    sides = jnp.stack([jnp.broadcast_to(side, batch) for side in (length, width)], axis=-1)
+    sides = sides * (1.0 - SHRINK)
     radius = ROUNDNESS * sides.min(-1) / 2
     return Box(pose[..., :2], pose[..., 2], sides / 2 - radius[..., None], radius)
 
