@@ -10,12 +10,13 @@ import numpy as np
 
 from alpamayo_jax.clip import RELEASE_CAMERAS
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.serve import images, plans, routes, wire
+from alpamayo_jax.serve import images, plans, wire
 from alpamayo_jax.serve.batching import Batcher
 from alpamayo_jax.serve.errors import bad_message, not_yet
 from alpamayo_jax.serve.history import observation_at
 from alpamayo_jax.serve.planner import Planner
 from alpamayo_jax.serve.sessions import Session, Sessions
+from alpamayo_jax.tokens import routes
 from alpamayo_jax.types import InputError, Observation, Prediction
 
 _MOST_POSES = 100_000

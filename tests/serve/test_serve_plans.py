@@ -8,10 +8,11 @@ from PIL import Image
 import pytest
 from serve_helpers import StraightPlanner, car
 
-from alpamayo_jax.serve import images, plans, routes, wire
+from alpamayo_jax.serve import images, plans, wire
 from alpamayo_jax.serve.history import Pose
 from alpamayo_jax.serve.plan_rules import plan_faults, reply_faults
 from alpamayo_jax.serve.rehearsal import NUM_WAYPOINTS
+from alpamayo_jax.tokens import routes
 from alpamayo_jax.types import InputError, Observation
 
 T0 = 1_700_000_000_000_000
