@@ -75,6 +75,11 @@ class Path:
         """Distance [...] from points xy [..., 2] to the path, to within a metre along it."""
         return self._tree.query(xy)[0]
 
+    @property
+    def closed(self) -> bool:
+        """Whether it comes back to where it began."""
+        return bool(np.hypot(*(self.xy[0] - self.xy[-1])) < 1.0)
+
     @functools.cached_property
     def _tree(self) -> cKDTree:
         return cKDTree(self.xy[::_COARSE])

@@ -20,7 +20,7 @@ from alpamayo_jax.sim.surface import BAND_COLUMNS, Surface
 from alpamayo_jax.sim.world import World
 
 MAX_LAMPS, MAX_BANDS, MAX_STRIPS = 64, 64, 6
-_ENTRY_STEPS = (256, 512, 1024, draw.MAX_ENTRIES)
+_ENTRY_STEPS = (512, draw.MAX_ENTRIES)
 _REACH, _ACTOR_REACH, _LAMP_REACH = 220.0, 160.0, 200.0  # metres
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2
 _EDGES = np.array([(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1])

@@ -175,7 +175,7 @@ def _islands(layout: Layout) -> list[np.ndarray]:
     mounds = []
     for strip in layout.strips:
         path = strip.path
-        if np.hypot(*(path.xy[0] - path.xy[-1])) > 1.0:
+        if not path.closed:
             continue
         centre = (path.xy.max(0) + path.xy.min(0)) / 2
         inner = 2.0 * (float(path.s[-1]) / (2 * np.pi) - max(d[1] for _, d in strip.asphalt))

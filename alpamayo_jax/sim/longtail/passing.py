@@ -17,7 +17,7 @@ def _road(rng: np.random.Generator, seconds: float, low: float, high: float):
     style = base.draw_style(rng, low, high)
     pieces = base.long_enough(base.gentle(rng, 1.3 * style.set_speed), style, seconds)
     layout = open_road(pieces, base.draw_profile(rng, dashed=True), base.draw_site(rng))
-    place = FRONT + style.set_speed * rng.uniform(4.5, max(0.42 * seconds, 4.6))
+    place = FRONT + style.set_speed * rng.uniform(5.5, max(0.45 * seconds, 5.6))
     return style, layout, place
 
 
@@ -37,7 +37,7 @@ def pass_cyclist(rng: np.random.Generator, seconds: float) -> Draft:
     """A slow cyclist ahead, on the right of the lane."""
     style, layout, place = _road(rng, seconds, 8.0, 11.0)
     speed = rng.uniform(2.4, 3.3)
-    rider = base.cyclist(rng, layout.route, 0.6 * place, rng.uniform(-1.35, -1.05), speed=speed)
+    rider = base.cyclist(rng, layout.route, 0.8 * place, rng.uniform(-1.35, -1.05), speed=speed)
     return _draft(style, layout, (rider,), "a slow cyclist is ahead")
 
 
