@@ -5,7 +5,7 @@ those of `ops.boxes`. `strict` copies AlpaSim's quirks, which are named where th
 without it they are mended.
 
 Two quantities of the paper have no published definition, so they have names of our own here:
-`close_encounter_0.5m` (another road user nearer than `CLOSE` = 0.5 m) with its at-fault variant
+`close_encounter_0.3m` (another road user nearer than `CLOSE` = 0.3 m) with its at-fault variant
 (not counting who is behind the ego), and `comfortable` (the driven motion within
 `dynamics.ComfortBounds` at that step).
 """
@@ -46,16 +46,17 @@ TIME_AGGREGATION = {
     "open_loop_collision": "max",
     "img_is_black": "max",
     "safety_monitor_triggered": "max",
-    "close_encounter_0.5m": "max",
-    "close_encounter_at_fault_0.5m": "max",
+    "close_encounter_0.3m": "max",
+    "close_encounter_at_fault_0.3m": "max",
     "comfortable": "mean",
 }
 
-CLOSE = 0.5  # metres, ours: AlpaSim and the paper give none
+CLOSE = 0.3  # metres, ours: AlpaSim and the paper give none
 ADE_HORIZONS = (0.5, 1.0, 2.5, 5.0)  # seconds
 _TOUCH = 1e-3  # metres from a road edge that count as touching it
 _WRONG_WAY = 2 * np.pi / 3
 _CONTACTS = 4  # so many touching agents are looked at in one step
+_STILL = 0.1  # metres; a path shorter than that is jitter on the spot
 _FORGET = 0.1  # per step ahead: the weight of a plan's later points falls as exp(-0.1 k)
 _OPEN_LOOP = 30  # steps of a plan that are checked for collisions
 
@@ -78,7 +79,7 @@ def collisions(ego: Box, others: Box, there: Array, *, strict: bool) -> dict[str
         names = ("front", "rear", "lateral", "any")
         found = {f"collision_{name}": none for name in names}
         return found | {"min_distance_to_obstacle_m": jnp.float32(jnp.inf)} | {
-            f"close_encounter_{name}": none for name in ("0.5m", "at_fault_0.5m")
+            f"close_encounter_{name}": none for name in ("0.3m", "at_fault_0.3m")
         }  # fmt: skip
     distance = jnp.where(there, boxes.distance(ego, others), jnp.inf)
     # The classification is costly, so only those that touch, the last ones first, are looked at.
@@ -102,8 +103,8 @@ def collisions(ego: Box, others: Box, there: Array, *, strict: bool) -> dict[str
         "collision_lateral": lateral,
         "collision_any": front | rear | lateral,
         "min_distance_to_obstacle_m": distance.min(),
-        "close_encounter_0.5m": close.any(),
-        "close_encounter_at_fault_0.5m": (close & ~behind).any(),
+        "close_encounter_0.3m": close.any(),
+        "close_encounter_at_fault_0.3m": (close & ~behind).any(),
     }
 
 
@@ -222,8 +223,8 @@ def progress(point: Array, path: Array, tick: Array, last: Array) -> dict[str, A
     so_far = path[jnp.minimum(numbers, tick)]
     total, until = polylines.lengths(whole)[-1], polylines.lengths(so_far)[-1]
     # A path of no length is done from the start.
-    share = jnp.where(total > 1e-3, along(point, whole) / jnp.maximum(total, 1e-3), 1.0)
-    relative = jnp.where(until > 1e-3, along(point, so_far) / jnp.maximum(until, 1e-3), 1.0)
+    share = jnp.where(total > _STILL, along(point, whole) / jnp.maximum(total, _STILL), 1.0)
+    relative = jnp.where(until > _STILL, along(point, so_far) / jnp.maximum(until, _STILL), 1.0)
     location = path[jnp.minimum(tick, last)]
     return {
         "progress": share,

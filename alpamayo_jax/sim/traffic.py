@@ -259,7 +259,7 @@ def find_paths(scene: SceneArrays) -> Paths:
     for i in np.flatnonzero(drives & scene.agent_solid & scene.agent_present.any(1)):
         seen = np.flatnonzero(scene.agent_present[i])
         first, last = seen[0], seen[-1]
-        points = _thinned(scene.agent_pose[i, first : last + 1, :2])
+        points = thinned(scene.agent_pose[i, first : last + 1, :2])
         heading = scene.agent_pose[i, last, 2]
         if len(points) < 2 or _length(points)[-1] < _MOVES:
             continue
@@ -267,7 +267,7 @@ def find_paths(scene: SceneArrays) -> Paths:
                              np.sin(scene.agent_pose[i, first, 2])])  # fmt: skip
         if (points[min(len(points) - 1, 3)] - points[0]) @ forwards < 0:
             continue
-        beyond = _lanes_from(scene, points[-1], float(heading))
+        beyond = lanes_from(scene, points[-1], float(heading))
         found.goes_on[i] = len(beyond) > 0
         whole = np.concatenate([points, beyond]) if len(beyond) else points
         length = _length(whole)
@@ -284,7 +284,7 @@ def _length(points: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def _thinned(points: np.ndarray, apart: float = 0.5) -> np.ndarray:
+def thinned(points: np.ndarray, apart: float = 0.5) -> np.ndarray:
     """Points at least so many metres apart: what jitters on the spot makes no path."""
     kept = [points[0]]
     for point in points[1:]:
@@ -312,7 +312,7 @@ def _progress(xy: np.ndarray, line: np.ndarray, first: int, last: int) -> np.nda
     return along
 
 
-def _lanes_from(scene: SceneArrays, point: np.ndarray, heading: float) -> np.ndarray:
+def lanes_from(scene: SceneArrays, point: np.ndarray, heading: float) -> np.ndarray:
     """Points [M, 2] of the lanes ahead of a place, moved sideways to go on from it; may be none."""
     found: list[np.ndarray] = []
     travelled, offset = 0.0, np.zeros(2)
