@@ -35,6 +35,11 @@ class SceneCameras:
         # (scene, rollout) -> tick -> (pose of the ego, images).
         self._seen: dict[tuple[str, int], dict[int, tuple[np.ndarray, np.ndarray]]] = {}
 
+    @property
+    def front(self) -> int:
+        """Place of the camera that looks most nearly ahead."""
+        return min(range(len(self.specs)), key=lambda i: abs(self.specs[i].yaw))
+
     def see(self, moment: Moment) -> tuple[CameraFrames, ...]:
         """The newest frames of every camera at a moment.
 
