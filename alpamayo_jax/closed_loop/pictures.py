@@ -13,6 +13,7 @@ from alpamayo_jax.viz import style
 from alpamayo_jax.viz.topdown import TopDown, caption
 
 _VIEW = 560  # pixels, width and height of the view from above
+_REACH = 30.0  # metres to either side
 _CAMERA = 640  # width of the camera image
 _MARGIN_TICKS = 10  # shown after what ended a rollout
 _ROAD, _LANE, _EDGE = (0.90, 0.91, 0.93), (0.78, 0.80, 0.83), (0.45, 0.47, 0.50)
@@ -36,7 +37,7 @@ def from_above(run: Run, scene: int, rollout: int, tick: int) -> np.ndarray:
     """uint8 [560, 560, 3]: the map, who is there, the plan, the recording; the ego heads up."""
     arrays, rolled = run.scenes[scene].arrays, run.rollout
     pose = rolled.ego_pose[scene, rollout, tick]
-    view = TopDown(pose, (_VIEW, _VIEW))
+    view = TopDown(pose, (_VIEW, _VIEW), reach=_REACH)
     for polygon in arrays.drivable[arrays.drivable_valid]:
         view.polygon(polygon, _ROAD)
     for polygon in arrays.lane_polygon[arrays.lane_valid]:

@@ -4,10 +4,10 @@ import pathlib
 
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.data.sources import FolderSource
+from alpamayo_jax.sim.procedural import procedural_scene
 from alpamayo_jax.sim.recorded import scene_from_clip
 from alpamayo_jax.sim.scenarios import FAMILIES
 from alpamayo_jax.sim.scenes import Scene
-from alpamayo_jax.sim.source import procedural_scene
 
 PROCEDURAL = "procedural"
 
