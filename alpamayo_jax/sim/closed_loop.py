@@ -72,10 +72,12 @@ class LoopSettings:
     Attributes:
       warmup: ticks during which the ego follows the recording (AlpaSim: 1.7 s).
       reactive: whether vehicles and cyclists react (IDM along their lanes) or replay the log.
+      plan_every: ticks between two plans of a policy on the host; in between the last plan goes on.
     """
 
     warmup: int = 17
     reactive: bool = False
+    plan_every: int = 1
 
 
 @flax.struct.dataclass
@@ -164,7 +166,7 @@ def look(scenes: SceneArrays, state: State) -> Sight:
     """What the policies of N scenes may look at now."""
     tick = jnp.minimum(state.tick, scenes.num_ticks - 1)
     lights = jax.vmap(lambda states, i: states[:, i])(scenes.light_state, tick)
-    rate = state.vehicle[:, 5]
+    rate = state.vehicle[:, vehicle.STATE.index("yaw_rate")]
     return Sight(
         tick=tick,
         ego_history=state.history,
