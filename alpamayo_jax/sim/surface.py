@@ -17,7 +17,7 @@ WINDOW = 256  # cells along each side of the window
 FAR = 999.0  # d of a place too far from a strip to matter
 BAND_COLUMNS = 14
 _CORRIDOR = 26.0  # metres to each side of a path that its table covers
-_RECENTRE = 16  # cells that the ego may be off the middle of the window
+_RECENTRE = 16  # cells from one middle of the window to the next
 _ENDLESS = 1e6
 _FAR_ALONG = 4000.0  # metres beyond which no path goes
 _BUMP = 1.1  # metres, half the length of a speed bump
@@ -85,12 +85,13 @@ class Surface:
     def window(self, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
         """(tables float32 [strips, WINDOW, WINDOW, 2], world xy [2] of cell (0, 0)) around (x, y).
 
-        The same arrays are given again until the ego has moved on.
+        The same array is given again until the ego has moved on.
         """
-        here = np.round(np.array([x, y]) / CELL).astype(int)
-        if self._middle is None or np.abs(here - self._middle).max() > _RECENTRE:
-            self._middle = here
-            self._window = np.stack([_cut(field, here - WINDOW // 2) for field in self._fields])
+        # A function of the place alone, so that a frame does not depend on those drawn before it.
+        middle = _RECENTRE * np.round(np.array([x, y]) / (CELL * _RECENTRE)).astype(int)
+        if self._middle is None or (middle != self._middle).any():
+            self._middle = middle
+            self._window = np.stack([_cut(field, middle - WINDOW // 2) for field in self._fields])
         corner = (self._middle - WINDOW // 2) * CELL
         return self._window, corner.astype(np.float32)
 
