@@ -59,34 +59,34 @@ def _ego(pose: Array, size: Array) -> Box:
     return boxes.box(centre, size[0], size[1])
 
 
-@functools.partial(jax.jit, static_argnames="strict")
+@jax.jit
 def measure(
-    scenes: SceneArrays, borders: Borders, rollouts: Rollout, *, strict: bool = False
-) -> dict[str, Array]:
+    scenes: SceneArrays, borders: Borders, rollouts: Rollout
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """All metrics of `definitions.TIME_AGGREGATION` but those of images and monitors.
 
     Args:
       scenes: N stacked scenes.
       borders: theirs.
       rollouts: one per scene, leading axis [N].
-      strict: copy AlpaSim's quirks.
 
     Returns:
-      Metric -> float32 [N, T]; NaN where it is not known at a step.
+      Metric -> float32 [N, T], NaN where it is not known at a step; and the same with AlpaSim's
+      quirks.
     """
     ticks = jnp.arange(scenes.ego_pose.shape[1])
-    one = functools.partial(_at_tick, strict=strict)
 
-    def at_tick(tick: Array) -> dict[str, Array]:
-        return jax.vmap(one, (0, 0, 0, None))(scenes, borders, rollouts, tick)
+    def at_tick(tick: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        return jax.vmap(_at_tick, (0, 0, 0, None))(scenes, borders, rollouts, tick)
 
-    steps = jax.lax.map(at_tick, ticks)
-    steps = {name: rows.T.astype(jnp.float32) for name, rows in steps.items()}
-    steps["comfortable"] = jax.vmap(definitions.comfortable)(rollouts.ego_pose).astype(jnp.float32)
-    steps["dist_traveled_m"] = jax.vmap(functools.partial(_driven, strict=strict))(
-        scenes.ego_box, rollouts
-    )
-    return steps
+    found = jax.lax.map(at_tick, ticks)
+    found = jax.tree.map(lambda rows: rows.T.astype(jnp.float32), found)
+    motion = jax.vmap(definitions.comfortable)(rollouts.ego_pose).astype(jnp.float32)
+    for strict, steps in zip((False, True), found):
+        steps["comfortable"] = motion
+        driven = functools.partial(_driven, strict=strict)
+        steps["dist_traveled_m"] = jax.vmap(driven)(scenes.ego_box, rollouts)
+    return found
 
 
 def _driven(size: Array, rollout: Rollout, *, strict: bool) -> Array:
@@ -102,9 +102,9 @@ def _driven(size: Array, rollout: Rollout, *, strict: bool) -> Array:
 
 
 def _at_tick(
-    scene: SceneArrays, borders: Borders, rollout: Rollout, tick: Array, *, strict: bool
-) -> dict[str, Array]:
-    """The metrics of one scene at one tick."""
+    scene: SceneArrays, borders: Borders, rollout: Rollout, tick: Array
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The metrics of one scene at one tick, without and with AlpaSim's quirks."""
     size, steps = scene.ego_box, rollout.plan.shape[1]
     ego = _ego(rollout.ego_pose[tick], size)
     last = scene.num_ticks - 1
@@ -114,23 +114,26 @@ def _at_tick(
         return boxes.box(pose, scene.agent_size[:, 0][pick], scene.agent_size[:, 1][pick])
 
     there = rollout.agent_present[:, tick] & scene.agent_solid
-    found = definitions.collisions(ego, agents(rollout.agent_pose[:, tick]), there, strict=strict)
-    found |= definitions.on_road(
-        ego,
-        (scene.lane_centre, scene.lane_polygon, scene.lane_valid),
-        (borders.lanes, borders.lanes_valid),
-        (borders.road, borders.road_valid),
-        (scene.drivable, scene.drivable_valid),
-        strict=strict,
-    )
+    both = [
+        definitions.collisions(ego, agents(rollout.agent_pose[:, tick]), there, strict=strict)
+        | definitions.on_road(
+            ego,
+            (scene.lane_centre, scene.lane_polygon, scene.lane_valid),
+            (borders.lanes, borders.lanes_valid),
+            (borders.road, borders.road_valid),
+            (scene.drivable, scene.drivable_valid),
+            strict=strict,
+        )
+        for strict in (False, True)
+    ]
     path = boxes.centre_pose(scene.ego_pose, size[3], size[0])[:, :2]
-    found |= definitions.progress(ego.centre, path, tick, last)
+    found = definitions.progress(ego.centre, path, tick, last)
     # What a plan is compared with: the recording and the logged agents at the plan's own times.
     times = tick + 1 + jnp.arange(steps)
     known, at = times <= last, jnp.minimum(times, last)
     plan, planned = rollout.plan[tick], rollout.planned[tick]
     before = jnp.maximum(tick - 1, 0)
-    both = planned & rollout.planned[before] & (tick > 0)
+    twice = planned & rollout.planned[before] & (tick > 0)
     deviation = definitions.plan_deviation(plan[:, :2], rollout.plan[before][:, :2])
     samples = plan[None, :, :2] if rollout.samples is None else rollout.samples[tick]
     errors = definitions.min_ade(samples, scene.ego_pose[at, :2], known)
@@ -141,5 +144,5 @@ def _at_tick(
     )
     found |= {name: jnp.where(planned, value, jnp.nan) for name, value in errors.items()}
     found["open_loop_collision"] = jnp.where(planned, meets, jnp.nan)
-    found["plan_deviation"] = jnp.where(both, deviation, jnp.nan)
-    return found
+    found["plan_deviation"] = jnp.where(twice, deviation, jnp.nan)
+    return both[0] | found, both[1] | found

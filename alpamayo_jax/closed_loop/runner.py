@@ -30,6 +30,11 @@ from alpamayo_jax.types import Array, InputError
 
 MOST = 256  # rollouts that are driven at once
 
+_begin = jax.jit(closed_loop.begin, static_argnames="warmup")
+_look, _advance = jax.jit(closed_loop.look), jax.jit(closed_loop.advance)
+_record = jax.jit(closed_loop.record, static_argnames="warmup")
+_to_rig, _from_rig = jax.jit(closed_loop.to_rig), jax.jit(closed_loop.from_rig)
+
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
@@ -186,13 +191,8 @@ def run(
     made, reasoning, seconds = [], [], 0.0
     for batch, (rollout, said, wall) in zip(batches, driven):
         steps = [
-            {
-                name: np.asarray(rows)[: batch.count]
-                for name, rows in measure(
-                    batch.scenes, batch.borders, rollout, strict=strict
-                ).items()
-            }
-            for strict in (False, True)
+            {name: np.asarray(rows)[: batch.count] for name, rows in found.items()}
+            for found in measure(batch.scenes, batch.borders, rollout)
         ]
         kept = jax.tree.map(lambda x, n=batch.count: np.asarray(x)[:n], rollout)
         for rows in steps:
@@ -280,30 +280,30 @@ def _drive_hosted(
     progress: Callable[[Any], Any],
 ) -> Iterable[tuple[Rollout, _Said, float]]:
     """(what happened, what was said, seconds) of every batch, tick by tick."""
-    look, advance = jax.jit(closed_loop.look), jax.jit(closed_loop.advance)
     ahead = batches[0].scenes.ego_pose.shape[1] - 1 - settings.warmup
     ticks = iter(progress(range(ahead * len(batches))))
     for batch in batches:
-        state = closed_loop.begin(batch.scenes, settings.warmup)
+        state = _begin(batch.scenes, warmup=settings.warmup)
         still = Plan(jnp.zeros((len(batch.pairs), WAYPOINTS, 3), jnp.float32))
-        jax.block_until_ready((look(batch.scenes, state), advance(
-            batch.scenes, batch.roads, state, still
-        )))  # fmt: skip
+        # Compiled before the clock runs.
+        _look(batch.scenes, state)
+        jax.block_until_ready(_advance(batch.scenes, batch.roads, state, still))
         loop = _HostLoop(scenes, batch, policy, settings, seed)
         begin, states, solved = time.perf_counter(), [], []
         for tick in range(settings.warmup, settings.warmup + ahead):
             next(ticks)
-            sight = jax.tree.map(np.asarray, look(batch.scenes, state))
+            sight = jax.tree.map(np.asarray, _look(batch.scenes, state))
             plan = loop.plan(tick, sight)
-            state, good = advance(batch.scenes, batch.roads, state, Plan(plan))
-            loop.moved(tick + 1, state)
-            states.append(state)
-            solved.append(good)
+            state, good = _advance(batch.scenes, batch.roads, state, Plan(plan))
+            states.append(jax.tree.map(np.asarray, state))
+            loop.moved(tick + 1, states[-1])
+            solved.append(np.asarray(good))
         seconds = time.perf_counter() - begin
-        together = jax.tree.map(lambda *rows: jnp.stack(rows), *states)
-        rollout = closed_loop.record(
-            batch.scenes, settings.warmup, together, loop.plans(), jnp.stack(solved)
-        )
+        together = jax.tree.map(lambda *rows: np.stack(rows), *states)
+        rollout = _record(
+            batch.scenes, warmup=settings.warmup, states=together, plans=loop.plans(),
+            solved=np.stack(solved),
+        )  # fmt: skip
         yield rollout, loop.said, seconds
     next(ticks, None)  # so that a progress bar closes
 
@@ -335,7 +335,7 @@ class _HostLoop:
         if self._poses and (tick - self._settings.warmup) % self._settings.plan_every:
             self._poses.append(_later(self._poses[-1]))
             self._samples.append(_later(self._samples[-1]))
-            return np.asarray(closed_loop.to_rig(self._poses[-1], here[:, None]), np.float32)
+            return np.asarray(_to_rig(self._poses[-1], here[:, None]), np.float32)
         runs = [
             row
             for row in range(self._batch.count)
@@ -353,8 +353,8 @@ class _HostLoop:
             if one.reasoning and (not said or said[-1][1] != one.reasoning):
                 said.append((tick, one.reasoning))
             self.said.black[row, tick], self.said.unsafe[row, tick] = one.black, not one.safe
-        self._poses.append(np.asarray(closed_loop.from_rig(whole, here[:, None])))
-        self._samples.append(np.asarray(closed_loop.from_rig(drawn, here[:, None, None])))
+        self._poses.append(np.asarray(_from_rig(whole, here[:, None])))
+        self._samples.append(np.asarray(_from_rig(drawn, here[:, None, None])))
         return whole
 
     def _moment(self, row: int, tick: int, sight: Sight) -> Moment:
@@ -414,13 +414,13 @@ class _HostLoop:
 
     def moved(self, tick: int, state: closed_loop.State) -> None:
         """Notes where everything is at `tick`."""
-        self._ego[:, tick] = np.asarray(state.history[:, -1])
-        self._agents[:, :, tick] = np.asarray(state.agents.pose)
-        self._present[:, :, tick] = np.asarray(state.agents.present)
+        self._ego[:, tick] = state.history[:, -1]
+        self._agents[:, :, tick] = state.agents.pose
+        self._present[:, :, tick] = state.agents.present
 
-    def plans(self) -> tuple[Array, Array]:
+    def plans(self) -> tuple[np.ndarray, np.ndarray]:
         """All plans and samples, scene frame, leading axis of ticks."""
-        return jnp.asarray(np.stack(self._poses)), jnp.asarray(np.stack(self._samples))
+        return np.stack(self._poses), np.stack(self._samples)
 
 
 def _later(poses: np.ndarray) -> np.ndarray:
