@@ -107,7 +107,7 @@ def _other(route: Path, actor: Actor, motion: Motion) -> Other:
 
 
 def _meeting(route: Path, actor: Actor) -> Meeting | None:
-    """The first stretch of the actor's path that lies across the route."""
+    """The stretch of the actor's path across the route that the ego comes to first, or None."""
     gone = np.arange(0.0, _LOOK, 0.5)
     at = actor.s + actor.direction * gone
     inside = (at >= actor.path.s[0]) & (at <= actor.path.s[-1])
@@ -122,18 +122,13 @@ def _meeting(route: Path, actor: Actor) -> Meeting | None:
     reach = (sin * length + cos * width) / 2 + HALF + _NEAR
     on = (np.abs(d) < reach) & (s > 0.0)
     across = on & (angle > _SIDEWAYS) & (angle < math.pi - _SIDEWAYS)
-    if not across.any():
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]).astype(int)))
+    runs = [(b, e) for b, e in zip(edges[::2], edges[1::2]) if across[b:e].any()]
+    if not runs:
         return None
-    first = int(np.argmax(across))
-    begin = first
-    while begin > 0 and on[begin - 1]:
-        begin -= 1
-    end = first
-    while end + 1 < len(on) and on[end + 1]:
-        end += 1
-    end = min(end, begin + int(2.0 * (length + _JOINED)))
-    # Where it merely comes to the edge of the road and stays, it takes up no more than its place.
-    half = (sin * width + cos * length)[begin : end + 1] / 2
-    low = float((s[begin : end + 1] - half).min())
-    high = float((s[begin : end + 1] + half).max())
-    return Meeting(float(gone[begin]), float(gone[end]), (low, high))
+    # Of several the one that the ego comes to first; who joins the route is ahead on it soon.
+    begin, end = min(runs, key=lambda run: s[run[0] : run[1]].min())
+    end = min(end, begin + int(2.0 * (length + _JOINED)) + 1)
+    half = (sin * width + cos * length)[begin:end] / 2
+    low, high = (s[begin:end] - half).min(), (s[begin:end] + half).max()
+    return Meeting(float(gone[begin]), float(gone[end - 1]), (float(low), float(high)))
