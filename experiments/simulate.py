@@ -18,7 +18,9 @@ recorded clips cannot be moved, so a checkpoint drives in them by ego motion alo
 """
 
 import importlib
+import os
 import pathlib
+import sys
 import time
 
 from absl import flags
@@ -53,6 +55,10 @@ _SEED = flags.DEFINE_integer(
     "seed", 0, "Of scenes and policies.", lower_bound=0, upper_bound=cli.MAX_SEED
 )
 _WARMUP = flags.DEFINE_integer("warmup", 17, "Ticks of 0.1 s that follow the recording.")
+_PLAN_EVERY = flags.DEFINE_integer(
+    "plan_every", 1, "Checkpoints: ticks between two plans; in between the last one goes on.",
+    lower_bound=1,
+)  # fmt: skip
 _REACTIVE = flags.DEFINE_bool("reactive", False, "Vehicles react (IDM) instead of replaying.")
 _STRICT = flags.DEFINE_bool("strict", False, "Scores with AlpaSim's quirks (docs/closed_loop.md).")
 _SHOW = flags.DEFINE_integer("show", 3, "Scenes with the lowest score to show.", lower_bound=0)
@@ -84,7 +90,9 @@ def main(argv) -> None:
         policy,
         rollouts=_ROLLOUTS.value,
         seed=_SEED.value,
-        settings=LoopSettings(warmup=_WARMUP.value, reactive=_REACTIVE.value),
+        settings=LoopSettings(
+            warmup=_WARMUP.value, reactive=_REACTIVE.value, plan_every=_PLAN_EVERY.value
+        ),
         progress=lambda steps: tqdm.tqdm(steps, desc="simulate"),
     )
     chosen = summary.worst(made, _SHOW.value, strict=_STRICT.value)
@@ -144,6 +152,7 @@ def _policy(cameras: SceneCameras):
             f"--policy={name} is no directory, and none of {', '.join(POLICIES)}; a policy of your "
             "own is MODULE:NAME"
         )
+    sys.path.append(os.getcwd())  # as `python -m` does
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

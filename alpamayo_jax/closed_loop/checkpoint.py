@@ -14,6 +14,8 @@ from alpamayo_jax.sim.closed_loop import WAYPOINTS, Plan
 from alpamayo_jax.tokens import routes
 from alpamayo_jax.types import Observation, Prediction
 
+_BLACK = 10  # AlpaSim: an image none of whose values is larger is black
+
 
 class CheckpointPolicy:
     """Drives with a `decode.policy.Policy`; a `runner.HostPolicy`.
@@ -65,7 +67,7 @@ class CheckpointPolicy:
                 seed=[chosen[i].seed % 2**32 for i in filled],
                 settings=self._settings,
             )
-            plans += [_plan(prediction) for prediction in predictions[: len(chosen)]]
+            plans += [_plan(o, p) for o, p in zip(seen, predictions)]
         return plans
 
     def observe(self, moment: Moment) -> Observation:
@@ -100,7 +102,7 @@ def _route_ahead(route: np.ndarray, here: np.ndarray, into: np.ndarray) -> np.nd
     return np.concatenate([xy, np.zeros((len(xy), 1))], axis=-1)
 
 
-def _plan(prediction: Prediction) -> HostPlan:
+def _plan(observation: Observation, prediction: Prediction) -> HostPlan:
     chosen = prediction.most_likely
     rot = prediction.rot[chosen]
     yaw = np.arctan2(rot[:, 1, 0], rot[:, 0, 0])
@@ -108,4 +110,5 @@ def _plan(prediction: Prediction) -> HostPlan:
     return HostPlan(
         Plan(pose.astype(np.float32), prediction.xyz[..., :2].astype(np.float32)),
         prediction.reasoning[chosen],
+        black=any(image.max() <= _BLACK for c in observation.cameras for image in c.images),
     )

@@ -12,7 +12,9 @@ from alpamayo_jax.sim.scenes import Scene
 PROCEDURAL = "procedural"
 
 
-def list_scenes(name: str, *, count: int = 0, seed: int = 0, seconds: float = 20.0) -> list[Scene]:
+def list_scenes(
+    name: str, *, count: int = 0, seed: int = 0, seconds: float = 20.0, first: int = 0
+) -> list[Scene]:
     """The scenes that `name` means.
 
     Args:
@@ -21,6 +23,7 @@ def list_scenes(name: str, *, count: int = 0, seed: int = 0, seconds: float = 20
         so many, 0 for all.
       seed: of procedural scenes.
       seconds: length of procedural scenes.
+      first: number of the first procedural scene; clips of one seed have the same numbers.
 
     Raises:
       ConfigError: an unknown family.
@@ -33,7 +36,7 @@ def list_scenes(name: str, *, count: int = 0, seed: int = 0, seconds: float = 20
         total = count or (1 if family else len(FAMILIES))
         return [
             procedural_scene(seed, index, seconds=seconds, family=family or None)
-            for index in range(total)
+            for index in range(first, first + total)
         ]
     source = FolderSource(name)
     total = min(count or len(source), len(source))

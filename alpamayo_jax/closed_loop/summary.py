@@ -63,7 +63,8 @@ def scores(run: Run, chosen: np.ndarray | None = None, *, strict: bool = False) 
       strict: as AlpaSim, quirks included.
     """
     rows = slice(None) if chosen is None else chosen
-    steps = {name: value[rows] for name, value in run.steps.items() if name != "valid"}
+    chosen_steps = run.strict_steps if strict else run.steps
+    steps = {name: value[rows] for name, value in chosen_steps.items() if name != "valid"}
     first, last = first_tick(run)[rows], last_tick(run)[rows]
     return closed_loop_scores.scores(steps, first, last, strict=strict)
 

@@ -61,4 +61,5 @@ def make_run(samples=True):
     )  # fmt: skip
     said = [[[] for _ in range(K)] for _ in range(2)]
     said[1][0] = [(17, "Keep going."), (30, "Stop for the car ahead.")]
-    return Run(scenes, K, rollout, steps, said, 2 * K * TICKS * 0.1, 2.0)
+    strict = {name: value.copy() for name, value in steps.items()}
+    return Run(scenes, K, rollout, steps, strict, said, 2 * K * TICKS * 0.1, 2.0)

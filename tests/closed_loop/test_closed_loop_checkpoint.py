@@ -163,6 +163,14 @@ def test_a_frame_that_stays_in_view_is_drawn_once(monkeypatch):
     np.testing.assert_array_equal(again, cameras.see(moment(drawn(), tick=30))[0].images)
 
 
+def test_a_black_image_is_noticed(recorder, monkeypatch):
+    cameras = SceneCameras(image_size=_SIZE, num_frames=1)
+    policy = policy_of(cameras=cameras, batch_size=1)
+    assert not policy.plan([moment(drawn())])[0].black
+    monkeypatch.setattr(cameras, "draw", lambda *args: np.full((1, 40, 64, 3), 10, np.uint8))
+    assert policy.plan([moment(drawn(), tick=40)])[0].black
+
+
 def test_cameras_are_in_the_order_of_their_index():
     specs = (camera.RIG[6], camera.RIG[1])
     cameras = SceneCameras(specs, _SIZE, num_frames=1)

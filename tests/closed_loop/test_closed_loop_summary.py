@@ -72,9 +72,14 @@ def test_the_score_is_kilometres_per_incident(run):
 
 
 def test_the_warm_up_counts_as_driven_in_strict_scores(run):
-    run.steps["offroad"][:, 1, 50:] = 1.0
     loose, strict = (summary.numbers(run, strict=s)["dist_traveled_m"] for s in (False, True))
     assert strict - loose == pytest.approx(WARMUP)
+
+
+def test_strict_scores_are_of_the_strict_steps(run):
+    run.strict_steps["offroad"][:, :, 30:] = 1.0
+    loose, strict = (summary.numbers(run, strict=s)["offroad"] for s in (False, True))
+    assert (loose, strict) == (0.0, 1.0)
 
 
 def test_a_controller_that_fails_is_counted_where_there_was_a_plan(run):
