@@ -4,8 +4,8 @@
 
 Works against any driver of AlpaSim's interface, not only that of experiments/serve.py. Two cars
 drive wide arcs; images, ego motion and routes come at once, in any order and with the gaps that
-AlpaSim leaves, and each plan is checked for what the simulator's controller needs. Exit code 0: fit;
-1: some rule is broken. With --workdir also writes:
+AlpaSim leaves, and each plan is checked for what the simulator's controller needs. Exit code 0:
+fit; 1: some rule is broken. With --workdir also writes:
 
     OUT/summary.json  version, rules_checked, rules_broken, broken (their names), drive_calls,
                       drive_ms_p50 and drive_ms_max (milliseconds); for each N of --sessions also
@@ -72,7 +72,8 @@ def main(argv) -> int:
             like = rehearsal.Rehearsal(f"load-{uuid.uuid4()}", cameras=cameras, image_size=size)
             rows.append(load.measure(_ADDRESS.value, count, _STEPS.value, like).row())
     except grpc.RpcError as error:
-        raise InputError(f"{count} sessions at once: {error.code().name}: {error.details()}") from None
+        found = f"{error.code().name}: {error.details()}"
+        raise InputError(f"{count} sessions at once: {found}") from None
     if rows:
         print(text_table(rows, digits=1))
     numbers |= {

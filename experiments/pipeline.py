@@ -5,14 +5,18 @@
         --config.data.source=clips --config.data.root=DIR
 
 The language model learns discrete trajectory tokens (stage 1), then reasoning before them (stage 2);
-then the action expert learns the flow. Writes:
+then the action expert learns the flow. In the end the policy drives held-out windows, and streets of
+the simulator in closed loop, both beside baselines. Writes:
 
     OUT/report.html   tables, loss curves and pictures
     OUT/checkpoint/   the policy, as every other script reads it
     OUT/summary.json  min_ade_6, ade, ade_most_likely, ade_constant_velocity, ade_constant_turn_rate
                       (metres over 6.4 s, mean over the held-out windows), windows_train,
                       windows_test, seconds, seconds_training, loss_tokens, loss_sft, loss_expert, and
-                      every other metric of the evaluation
+                      every other metric of the evaluation; closed_loop_scene_score,
+                      closed_loop_incidents (collisions and departures from the road),
+                      closed_loop_kilometres and more of the trained policy on simulated streets,
+                      and the same with _recorded, _constant_velocity and _route_follower
 
 min_ade_6 is the error of the best of 6 samples; with another eval.num_samples the name follows.
 """
@@ -23,6 +27,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from alpamayo_jax import cli, convert, recipe, reporting
+from alpamayo_jax.closed_loop.cameras import SceneCameras
 from alpamayo_jax.evaluate import evaluate
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.train.loop import TrainingDiverged
@@ -77,6 +82,9 @@ def main(argv) -> None:
         report, evaluation, data.source, config.eval.pictures, held_out=True
     )
     reporting.add_training(report, histories)
+    runs = recipe.drive_closed_loop(config, policy)
+    summary |= reporting.closed_loop_numbers(runs)
+    reporting.add_closed_loop(report, runs, SceneCameras(num_frames=1))
     report.section("Configuration").code(str(config))
     report.write(workdir / "report.html")
     summary["seconds"] = time.perf_counter() - begin

@@ -1,18 +1,18 @@
 """Drives a policy in closed loop and measures it as AlpaSim does.
 
     python experiments/simulate.py --policy=CHECKPOINT --scenes=procedural --workdir=OUT
-    python experiments/simulate.py --policy=constant_velocity --scenes=DIR --rollouts=4 --workdir=OUT
+    python experiments/simulate.py --policy=route_follower --scenes=DIR --rollouts=4 --workdir=OUT
 
 The policy is recorded, constant_velocity, route_follower, a checkpoint directory, or MODULE:NAME, a
 function or object of yours (see docs/closed_loop.md). Scenes are made of a folder of clips with
 agents and a map, or simulated: procedural (every family in turn) or procedural:FAMILY. Cameras of
-recorded clips cannot be moved, so a checkpoint drives in them by ego motion alone (--blind). Writes:
+recorded clips cannot be moved; there a checkpoint drives by ego motion alone (--blind). Writes:
 
     OUT/report.html   tables per scenario class, every rollout, pictures of the shown scenes
     OUT/NAME-0.mp4    video of a shown scene: camera, view from above, reasoning (extra `viz`)
     OUT/NAME-0.rrd    the same for the Rerun viewer, with --rerun (extra `viz`)
-    OUT/summary.json  every metric under AlpaSim's name, mean over scenes and rollouts, and NAME_std
-                      over rollouts; alpasim_score and alpasim_score_at_fault (km per incident; null:
+    OUT/summary.json  every metric under AlpaSim's name, mean over scenes and rollouts, and
+                      NAME_std over rollouts; alpasim_score and alpasim_score_at_fault (km per incident; null:
                       no incident) with _std, scene_score, incidents, simulated_seconds_per_second;
                       and per_scenario: the table
 """

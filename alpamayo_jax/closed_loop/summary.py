@@ -136,6 +136,12 @@ def class_rows(run: Run, *, strict: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
+def all_row(run: Run, *, strict: bool = False) -> dict[str, Any]:
+    """The row of all scenes of a run, without their class."""
+    row = _row("all", scores(run, strict=strict), len(run.scenes))
+    return {heading: value for heading, value in row.items() if heading != "scenario"}
+
+
 def _row(name: str, found: Scores, count: int) -> dict[str, Any]:
     values = found.mean | {"scene_score": found.scene_score}
     row: dict[str, Any] = {"scenario": name, "scenes": count}

@@ -36,6 +36,9 @@ SHORT = {
     "eval.max_new_tokens": MAX_NEW_TOKENS,
     "eval.max_windows": 3,
     "eval.pictures": 1,
+    "closed_loop.scenes": 2,
+    "closed_loop.seconds": 5.0,
+    "closed_loop.plan_every": 10,
 }
 
 
