@@ -20,7 +20,9 @@ LEFT_SHOULDER = 1.0  # metres of asphalt outside the left edge line
 CROSS_REACH = 120.0  # metres that a crossing road is drawn to each side
 WALK = 3.2  # metres, depth of a crosswalk
 BACK = 60.0  # metres of road behind the start
+_SET_BACK = 5.0  # metres
 _BLEND = 3.0  # metres of transition between the arcs of a roundabout
+_LANE_LENGTH = 60.0  # metres, of a lane of the map
 _EVER = (-math.inf, math.inf)
 
 
@@ -81,7 +83,7 @@ def lanes_of(
     """The lanes of a road, cut into links where it goes through `gaps`."""
     low, high = reach or (float(path.s[0]), float(path.s[-1]))
     lanes, width = [], profile.width
-    pieces = [(span, False) for span in _between(gaps, (low, high))]
+    pieces = [(part, False) for span in _between(gaps, (low, high)) for part in _parts(span)]
     pieces += [((max(a, low), min(b, high)), True) for a, b in gaps if b > low and a < high]
     total = 1 + profile.same + profile.oncoming
     for (begin, end), link in pieces:
@@ -95,6 +97,12 @@ def lanes_of(
                 centre, left, right = centre[::-1], right, left
             lanes.append(Lane(centre, width, left, right))
     return lanes
+
+
+def _parts(span: Span) -> list[Span]:
+    """A stretch in parts no longer than a lane of the map."""
+    cuts = np.linspace(*span, max(math.ceil((span[1] - span[0]) / _LANE_LENGTH), 1) + 1)
+    return list(zip(cuts.tolist(), cuts[1:].tolist()))
 
 
 def _marks(profile: Profile, i: int) -> tuple[str, str]:
@@ -202,6 +210,8 @@ def crossing_road(
     reach = max(CROSS_REACH, room + 40.0)
     half = (width + 1.2) / math.cos(skew)
     begin = line + STOP_BAR + 0.6 + (WALK + 0.8 if crosswalk else 0.0)
+    # A right turn is tight: it begins behind the line only where the line is farther back.
+    begin += _SET_BACK if turn == "right" else 0.0
     middle = begin + half
     x, y, heading = main.place(middle, profile.middle)
     other = straight((x, y, heading + math.pi / 2 + skew), reach, reach)
@@ -224,10 +234,11 @@ def crossing_road(
     route, junctions = main, ((gap[0], gap[1]),)
     if turn:
         route, leaves, joins = _turn(main, other, profile, turn, room)
-        junctions = ((gap[0], joins),)
+        begin = min(gap[0], leaves)
+        junctions = ((begin, joins),)
         strips.append(Strip(route, (Band("asphalt", (-width / 2 - 0.8, width / 2 + 0.4),
                                          (leaves, joins)),)))  # fmt: skip
-        lanes.append(Lane(route.points(gap[0], joins), width, "NONE", "NONE"))
+        lanes.append(Lane(route.points(begin, joins), width, "NONE", "NONE"))
     walk_at = line + STOP_BAR + 0.6 + WALK / 2
     return Layout(
         route=route,
@@ -369,9 +380,10 @@ def roundabout(
     profile = dataclasses.replace(profile, shoulder=1.0)
     strips, lanes = [], []
     for k in range(2):
-        arm = straight((float(centre[0]), float(centre[1]), heading + k * math.pi / 2),
-                       BACK + entry + gap, CROSS_REACH + length)  # fmt: skip
-        axis = straight(arm.place(0.0, -width / 2), BACK + entry + gap, CROSS_REACH + length)
+        ahead = CROSS_REACH + length
+        back = max(BACK + entry + gap, k * ahead)
+        arm = straight((float(centre[0]), float(centre[1]), heading + k * math.pi / 2), 9.0, 9.0)
+        axis = straight(arm.place(0.0, -width / 2), back, ahead)
         for low, high in spans:
             bands = bands_of(profile, [(-outer - 3.0, outer + 3.0)], (low, high))
             strips.append(Strip(axis, bands))
@@ -389,7 +401,9 @@ def roundabout(
     corner = Band("asphalt", (-width / 2 - 0.8, width / 2 + 0.5), (entry - 4.0, exits + 4.0))
     line = Band("white", (-width / 2, width / 2), (entry, entry + 0.4), (0.5, 1.0), across=True)
     strips = [Strip(route, (corner,)), *strips, Strip(circle, ring_bands), Strip(route, (line,))]
-    lanes.append(Lane(circle.points(0.0, float(circle.s[-1])), width, "NONE", "NONE"))
+    around_ring = np.linspace(0.0, float(circle.s[-1]), 5)
+    lanes += [Lane(circle.points(a, b), width, "NONE", "NONE")
+              for a, b in zip(around_ring, around_ring[1:])]  # fmt: skip
     lanes.append(Lane(route.points(entry, exits), width, "NONE", "NONE"))
     bar = np.array([route.pose(entry, width / 2)[0], route.pose(entry, -width / 2)[0]])
     layout = Layout(

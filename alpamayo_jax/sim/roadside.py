@@ -54,7 +54,7 @@ def clearance(layout: Layout, xy: np.ndarray) -> np.ndarray:
         for (low, high), (right, left) in strip.asphalt:
             beside = np.maximum(right - d, d - left)
             ahead = np.maximum(low - s, s - high)
-            best = np.minimum(best, np.where(ahead > 0, np.maximum(beside, ahead), beside))
+            best = np.minimum(best, np.where(ahead > 0.1, np.maximum(beside, ahead), beside))
     return best
 
 

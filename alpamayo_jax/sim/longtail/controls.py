@@ -132,6 +132,8 @@ def _bends(rng: np.random.Generator, style: Style, seconds: float, connected: bo
     first, heading, pieces = True, 0.0, []
     while sum(length for length, _ in pieces) < style.set_speed * seconds + base.VIEW:
         kappa = float(np.exp(rng.uniform(np.log(0.012), np.log(0.07))))
+        if first:  # it asks for less than the set speed
+            kappa = max(kappa, style.lateral / (0.8 * style.set_speed) ** 2)
         corner = float(np.sqrt(style.lateral / kappa))
         if first:
             braking = max(style.set_speed**2 - corner**2, 0.0) / (2 * style.brake)
