@@ -189,7 +189,8 @@ def run(
     else:
         driven = _drive_pure(batches, policy, settings, progress)
     made, reasoning, seconds = [], [], 0.0
-    for batch, (rollout, said, wall) in zip(batches, driven):
+    # In this order, so that what is driven comes to its end, and closes its progress bar.
+    for (rollout, said, wall), batch in zip(driven, batches):
         steps = [
             {name: np.asarray(rows)[: batch.count] for name, rows in found.items()}
             for found in measure(batch.scenes, batch.borders, rollout)
