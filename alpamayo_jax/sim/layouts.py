@@ -404,7 +404,8 @@ def roundabout(
     around_ring = np.linspace(0.0, float(circle.s[-1]), 5)
     lanes += [Lane(circle.points(a, b), width, "NONE", "NONE")
               for a, b in zip(around_ring, around_ring[1:])]  # fmt: skip
-    lanes.append(Lane(route.points(entry, exits), width, "NONE", "NONE"))
+    bends = [entry, entry + into_length, exits - into_length, exits]
+    lanes += [Lane(route.points(a, b), width, "NONE", "NONE") for a, b in zip(bends, bends[1:])]
     bar = np.array([route.pose(entry, width / 2)[0], route.pose(entry, -width / 2)[0]])
     layout = Layout(
         route=route,

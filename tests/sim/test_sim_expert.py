@@ -63,9 +63,9 @@ class SpeedTest(parameterized.TestCase):
         self.assertLess((run.v**2 * np.abs(run.kappa)).max(), 1.25 * STYLE.lateral)
 
     def test_behind_a_steady_lead_it_settles(self):
-        run = driven(World(ROAD, (vehicle(60.0, speed=7.0),)))
+        run = driven(World(ROAD, (vehicle(60.0, speed=7.0),)), steps=401)
         self.assertAlmostEqual(float(run.v[-1]), 7.0, delta=0.2)
-        gap = 60.0 + 7.0 * 20.0 - 2.3 - run.s[-1] - FRONT
+        gap = 60.0 + 7.0 * 40.0 - 2.3 - run.s[-1] - FRONT
         self.assertAlmostEqual(gap, equilibrium_gap(7.0, STYLE), delta=1.5)
         self.assertEqual(set(run.actor[run.cause == CAUSES.index("lead")]), {0})
 
