@@ -141,9 +141,18 @@ def union_boundary(polygons: list[np.ndarray], piece: float = 1.0) -> np.ndarray
         )
         for other in near:
             covered |= _inside(sides.reshape(-1, 2), loops[other]).reshape(covered.shape)
-        edge_of_union = ~covered.all(0)
-        found.append(np.stack([begin, begin + step], axis=1)[edge_of_union])
+        found.append(_merged(begin, begin + step, ~covered.all(0), np.repeat(edge, cuts, axis=0)))
     return np.concatenate([np.zeros((0, 2, 2)), *found]).astype(np.float32)
+
+
+def _merged(
+    begin: np.ndarray, end: np.ndarray, kept: np.ndarray, edge: np.ndarray
+) -> np.ndarray:
+    """The kept pieces [M, 2, 2], those that follow each other on one edge made one."""
+    goes_on = kept[1:] & kept[:-1] & (np.abs(edge[1:] - edge[:-1]).max(-1) < 1e-9)
+    first = kept & ~np.concatenate([[False], goes_on])
+    last = kept & ~np.concatenate([goes_on, [False]])
+    return np.stack([begin[first], end[last]], axis=1)
 
 
 def _inside(points: np.ndarray, loop: np.ndarray) -> np.ndarray:

@@ -205,7 +205,7 @@ def _widened(centre: np.ndarray, half: float) -> np.ndarray:
 def _areas(lines: MapLines | None, origin: np.ndarray, near: _Near) -> list[np.ndarray]:
     """The drivable areas near the path."""
     return [
-        points
+        _sparse(points)
         for own in _by_name(lines, origin).values()
         for kind, points in own.items()
         if kind.startswith("drivable_area") and len(points) > 2 and near(points)
