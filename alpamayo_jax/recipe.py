@@ -11,8 +11,14 @@ from typing import Any
 
 import jax
 import ml_collections
+import tqdm
 
 from alpamayo_jax import settings
+from alpamayo_jax.closed_loop import runner
+from alpamayo_jax.closed_loop.cameras import SceneCameras
+from alpamayo_jax.closed_loop.checkpoint import CheckpointPolicy
+from alpamayo_jax.closed_loop.policies import POLICIES
+from alpamayo_jax.closed_loop.scene_list import PROCEDURAL, list_scenes
 from alpamayo_jax.config import ConfigError, ModelConfig, build
 from alpamayo_jax.data.mirror import WithMirrored
 from alpamayo_jax.data.mixture import Mixture, Part
@@ -37,6 +43,7 @@ from alpamayo_jax.rl.assemble import ACTORS, Learning, check_learning
 from alpamayo_jax.rl.assemble import make_learning as assemble_learning
 from alpamayo_jax.rl.pictures import Gallery
 from alpamayo_jax.rl.rewards.total import TotalReward
+from alpamayo_jax.sim.closed_loop import LoopSettings
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train import assemble
 from alpamayo_jax.train.checkpoint import hash_of
@@ -75,6 +82,9 @@ _LEAST = {
     "eval.batch_size": 1,
     "eval.max_windows": 0,
     "eval.pictures": 0,
+    "closed_loop.scenes": 0,
+    "closed_loop.seconds": 4.0,
+    "closed_loop.plan_every": 1,
 }
 
 
@@ -449,3 +459,43 @@ def sample_settings(config: ml_collections.ConfigDict) -> SampleSettings:
 def test_windows(config: ml_collections.ConfigDict, data: Data) -> tuple[Window, ...]:
     """The windows to evaluate on: all, or `eval.max_windows` of them evenly spread."""
     return spread(data.split.test, config.eval.max_windows)
+
+
+def drive_closed_loop(
+    config: ml_collections.ConfigDict, policy: Policy, *, progress: bool = True
+) -> dict[str, runner.Run]:
+    """Drives simulated streets as `config.closed_loop` says: "policy", and every baseline.
+
+    The streets follow those that trained and tested, so they are new to the policy. Empty where
+    `closed_loop.scenes` is 0 or there is no such section.
+    """
+    loop = config.get("closed_loop", {})
+    if not loop.get("scenes", 0):
+        return {}
+    scenes = list_scenes(
+        PROCEDURAL,
+        count=loop.scenes,
+        seed=config.seed,
+        seconds=loop.seconds,
+        first=config.data.num_clips + config.data.num_test_clips,
+    )
+    cameras = SceneCameras(num_frames=config.data.num_frames)
+    how = LoopSettings(plan_every=loop.plan_every)
+    drivers = {
+        "policy": CheckpointPolicy(
+            policy, sample_settings(config), cameras, batch_size=config.eval.batch_size
+        ),
+        **POLICIES,
+    }
+    return {
+        name: runner.run(
+            scenes,
+            driver,
+            seed=config.seed,
+            settings=how,
+            progress=functools.partial(
+                tqdm.tqdm, desc=f"closed loop, {name}", unit="tick", disable=not progress
+            ),
+        )
+        for name, driver in drivers.items()
+    }

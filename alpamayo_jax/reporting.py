@@ -7,6 +7,9 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from alpamayo_jax.clip import Clip
+from alpamayo_jax.closed_loop import page, summary
+from alpamayo_jax.closed_loop.cameras import SceneCameras
+from alpamayo_jax.closed_loop.runner import Run
 from alpamayo_jax.data.sources import ClipSource
 from alpamayo_jax.evaluate import Evaluation, WindowResult
 from alpamayo_jax.train.loop import History
@@ -25,6 +28,11 @@ SHOWN = {
     "ade_constant_velocity": "const. velocity",
     "ade_constant_turn_rate": "const. turn rate",
 }
+
+_CLOSED_LOOP = (
+    "scene_score", "collision_any", "collision_at_fault", "offroad", "progress", "incidents",
+    "kilometres",
+)  # fmt: skip
 
 
 def shown_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -114,6 +122,43 @@ def add_evaluation(
             f"{clip.clip_id} at t0 = {result.window[1]:.1f} s: minADE {result.metrics['min_ade']:.2f} "
             f"m, constant velocity {result.metrics['ade_constant_velocity']:.2f} m.",
         )
+
+
+def closed_loop_numbers(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Flat names -> the numbers of `recipe.drive_closed_loop`: closed_loop_METRIC_POLICY.
+
+    METRIC is scene_score, collision_any, collision_at_fault, offroad, progress, incidents or
+    kilometres; the trained policy has no POLICY at the end.
+    """
+    found = {}
+    for name, run in runs.items():
+        scores = summary.scores(run)
+        values = scores.mean | {
+            "scene_score": scores.scene_score,
+            "incidents": float(np.nansum(scores.rollouts["offroad_or_collision"])),
+            "kilometres": float(np.nansum(scores.rollouts["dist_traveled_m"])) / 1000.0,
+        }
+        for metric in _CLOSED_LOOP:
+            suffix = "" if name == "policy" else f"_{name}"
+            found[f"closed_loop_{metric}{suffix}"] = values[metric]
+    return found
+
+
+def add_closed_loop(report: Report, runs: Mapping[str, Run], cameras: SceneCameras) -> None:
+    """A section with a row per policy, and the worst street of the trained one; or nothing."""
+    if not runs:
+        return
+    run = runs["policy"]
+    report.section(
+        "Closed loop",
+        f"{len(run.scenes)} simulated streets that are new to the policy, driven by each policy. A "
+        "rollout counts until it collides, leaves the road or is 4 m from the expert's path. Scene "
+        "score: 0 after a collision at fault or off-road, else the progress over 0.8, at most 1.",
+    )
+    report.table([
+        {"policy": name.replace("_", " ")} | summary.all_row(driven) for name, driven in runs.items()
+    ])
+    page.add_scene(report, run, summary.worst(run, 1)[0], 0, cameras)
 
 
 def add_training(report: Report, histories: Mapping[str, History]) -> None:

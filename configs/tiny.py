@@ -84,4 +84,9 @@ def get_config() -> ml_collections.ConfigDict:
     evaluation.max_new_tokens = 48
     evaluation.temperature = 0.6
     evaluation.pictures = 6
+
+    config.closed_loop = loop = ml_collections.ConfigDict()  # simulated streets, never driven before
+    loop.scenes = 16  # 0: none
+    loop.seconds = 10.0  # of each, 1.7 of them warm-up
+    loop.plan_every = 5  # steps of 0.1 s between two plans
     return config

@@ -5,8 +5,9 @@
         --config.data.source=clips --config.data.root=DIR
 
 The language model learns discrete trajectory tokens (stage 1), then reasoning before them (stage 2),
-and then from rewards for what it says and does (stage 3); last the action expert learns the flow.
-Writes:
+and then from rewards for what it says and does (stage 3); last the action expert learns the flow. In
+the end the policy drives held-out windows, and streets of the simulator in closed loop, both beside
+baselines. Writes:
 
     OUT/report.html   tables, loss curves and pictures
     OUT/checkpoint/   the policy, as every other script reads it
@@ -15,7 +16,10 @@ Writes:
                       windows_test, seconds, seconds_training, loss_tokens, loss_sft, loss_grpo,
                       loss_expert, every reward on held-out windows before and after stage 3
                       (reward_before, reward_after, consistency_before, ...; those that could be
-                      measured), and every other metric of the evaluation
+                      measured), and every other metric of the evaluation; closed_loop_scene_score,
+                      closed_loop_incidents (collisions and departures from the road),
+                      closed_loop_kilometres and more of the trained policy on simulated streets,
+                      and the same with _recorded, _constant_velocity and _route_follower
     OUT/rollouts/     pictures of example rollouts of stage 3
 
 min_ade_6 is the error of the best of 6 samples; with another eval.num_samples the name follows.
@@ -28,6 +32,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from alpamayo_jax import cli, convert, recipe, reporting
+from alpamayo_jax.closed_loop.cameras import SceneCameras
 from alpamayo_jax.evaluate import evaluate
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.rl.guard import PolicyCollapsed
@@ -93,6 +98,9 @@ def main(argv) -> None:
         report, histories["grpo"], learned.before, learned.after,
         sorted((workdir / "rollouts").glob("*.png")),
     )  # fmt: skip
+    runs = recipe.drive_closed_loop(config, policy)
+    summary |= reporting.closed_loop_numbers(runs)
+    reporting.add_closed_loop(report, runs, SceneCameras(num_frames=1))
     report.section("Configuration").code(str(config))
     report.write(workdir / "report.html")
     summary["seconds"] = time.perf_counter() - begin

@@ -111,7 +111,12 @@ def sample_actions(
 def initial_noise(
     rng: jax.Array, batch: int, config: ModelConfig, settings: SampleSettings
 ) -> Array:
-    """Standard normal noise [B, K, W, 2] times the temperature; sample k does not depend on K."""
+    """Standard normal noise [B, K, W, 2] times the temperature; sample k does not depend on K.
+
+    `rng` is a key, or one per row [B].
+    """
+    if rng.ndim:
+        return jax.vmap(lambda key: initial_noise(key, 1, config, settings)[0])(rng)
     temperature = settings.flow_temperature
     temperature = config.flow.temperature if temperature is None else temperature
     shape = (batch, config.action.n_waypoints, 2)

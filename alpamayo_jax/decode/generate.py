@@ -72,7 +72,8 @@ def generate(
       prefix: the prefilled prompts.
       config: model.
       settings: sampling.
-      rng: key; sample k of row b does not depend on how many samples are drawn.
+      rng: key, or one per row [B]; sample k of row b does not depend on how many samples are
+        drawn, and with a key of its own not on the row's place in the batch either.
       answer: generate text to the end-of-text token, without the trajectory mask.
       **stack: fields of `Alpamayo`: `unroll`, `layout`.
     """

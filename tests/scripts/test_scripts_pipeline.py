@@ -48,6 +48,17 @@ def test_the_summary_is_flat_and_complete(summary):
     assert summary["loss_sft"] < 1.2 * math.log(preset("tiny").language.vocab_size)
 
 
+def test_it_ends_in_closed_loop_beside_baselines(summary, pipeline_run):
+    for name in ("", "_recorded", "_constant_velocity", "_route_follower"):
+        assert 0.0 <= summary[f"closed_loop_scene_score{name}"] <= 1.0
+        assert summary[f"closed_loop_kilometres{name}"] > 0.0
+    assert summary["closed_loop_scene_score_recorded"] > 0.9  # the expert itself
+    assert summary["closed_loop_incidents_recorded"] == 0
+    page = (pipeline_run.workdir / "report.html").read_text(encoding="utf-8")
+    assert "Closed loop" in page and "route follower" in page
+    assert "closed loop, policy: 100%" in pipeline_run.done.stderr
+
+
 def test_progress_is_shown(pipeline_run):
     bars = [f"train {stage}" for stage in ("tokens", "sft", "grpo", "expert")]
     for bar in (f"{name}: 100%" for name in (*bars, "rewards", "evaluate")):
