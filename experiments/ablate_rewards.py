@@ -3,11 +3,11 @@
     python experiments/ablate_rewards.py --config=configs/ablate_rewards_tiny.py --seeds=3 \\
         --workdir=OUT
 
-For every seed a policy learns from drives whose reasoning and trajectories are wrong in known shares
-(section `sft`); then it learns from rewards, on other drives, once per row: for its reasoning alone,
-for its reasoning and for doing what it says, and for its trajectories besides (sections `grpo`, `rl`,
-`reward`). All four policies are measured on the same held-out drives, which are right. The same
-command on the same folder goes on where it stopped. Writes:
+For every seed a policy learns from drives whose reasoning and trajectories are wrong in known
+shares (section `sft`); then it learns from rewards, on other drives, once per row: for its
+reasoning alone, for its reasoning and for doing what it says, and for its trajectories besides
+(sections `grpo`, `rl`, `reward`). All four policies are measured on the same held-out drives, which
+are right. The same command on the same folder goes on where it stopped. Writes:
 
     OUT/table.json   per row and metric: mean, std over the seeds, values, change relative to SFT
     OUT/table.md     the same to read
@@ -35,7 +35,7 @@ from alpamayo_jax.train.loop import TrainingDiverged
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, counted from config.seed.", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many, counted from config.seed.", lower_bound=1)
 _ROWS = flags.DEFINE_multi_enum("row", list(ablation.ROWS), list(ablation.ROWS), "Rows to train.")
 flags.mark_flag_as_required("config")
 
@@ -56,7 +56,8 @@ def main(argv) -> None:
     write_summary(workdir / "table.json", {"rows": rows, "seeds": _SEEDS.value})
     write_bytes(workdir / "table.md", f"{said}\n".encode())
     ablation.picture(rows, workdir / "table.png")
-    means = {row["row"]: {c.metric: row[c.metric]["mean"] for c in ablation.COLUMNS} for row in rows}
+    names = [column.metric for column in ablation.COLUMNS]
+    means = {row["row"]: {name: row[name]["mean"] for name in names} for row in rows}
     write_summary(workdir / "summary.json", {"rows": means, "seconds": seconds})
     print(said)
     print(f"table: {workdir / 'table.md'}, {workdir / 'table.json'}, {workdir / 'table.png'}")

@@ -94,7 +94,8 @@ def read_result(path: pathlib.Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON: {error}; delete it to measure anew") from error
+        advice = "delete it to measure anew"
+        raise InputError(f"{path}: is not valid JSON: {error}; {advice}") from error
     if not isinstance(found, dict) or not isinstance(found.get("measured"), dict):
         raise InputError(f"{path}: has no measurement; delete it to measure anew")
     return found
