@@ -198,8 +198,9 @@ def boxes(moment: Moment, times: np.ndarray) -> list[Box]:
         x = np.full_like(times, bumper + 2.0 + 2.5)
         return [Box("VEHICLE", x, zero, zero, (5.0, 2.3, 2.2), paint)]
     if moment.cause is Cause.PERSON:
-        x, y = np.full_like(times, bumper + 2.0), sign * 0.9 * (times - meets - 0.2)
-        return [Box("PEDESTRIAN", x, y, zero + sign * np.pi / 2, (0.7, 0.8, 1.8), paint)]
+        # With a pram, and slowly: large enough to be seen, and in view from the start.
+        x, y = np.full_like(times, bumper + 2.0), sign * 0.5 * (times - meets - 0.2)
+        return [Box("PEDESTRIAN", x, y, zero + sign * np.pi / 2, (1.5, 0.8, 1.8), paint)]
     if moment.cause in (Cause.LEFT, Cause.RIGHT):
         x = np.full_like(times, moment.distance + FRONT + 2.4)
         y = zero + (1.3 if moment.cause is Cause.LEFT else -1.3)
