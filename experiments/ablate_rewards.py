@@ -7,7 +7,8 @@ For every seed a policy learns from drives whose reasoning and trajectories are 
 shares (section `sft`); then it learns from rewards, on other drives, once per row: for its
 reasoning alone, for its reasoning and for doing what it says, and for its trajectories besides
 (sections `grpo`, `rl`, `reward`). All four policies are measured on the same held-out drives, which
-are right. The same command on the same folder goes on where it stopped. Writes:
+are right. The same command on the same folder goes on where it stopped; on SIGTERM it leaves out
+the row under way and ends with exit code 0, without a table. Writes:
 
     OUT/table.json   per row and metric: mean, std over the seeds, values, change relative to SFT
     OUT/table.md     the same to read
@@ -31,7 +32,12 @@ from alpamayo_jax.metrics.tables import write_summary
 from alpamayo_jax.rl import ablation
 from alpamayo_jax.rl.guard import PolicyCollapsed
 from alpamayo_jax.train.checkpoint import hash_of
-from alpamayo_jax.train.loop import TrainingDiverged
+from alpamayo_jax.train.loop import History, TrainingDiverged
+
+
+class Stopped(Exception):
+    """The process was asked to stop before a stage had all its steps."""
+
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
@@ -48,7 +54,12 @@ def main(argv) -> None:
     results = {row: [] for row in (ablation.SFT, *_ROWS.value)}
     seconds = {row: [] for row in results}
     for seed in range(config.seed, config.seed + _SEEDS.value):
-        for row, result in _seed(config, seed, workdir).items():
+        try:
+            found = _seed(config, seed, workdir)
+        except Stopped as error:
+            logging.warning("%s; the same command goes on", error)
+            return
+        for row, result in found.items():
             results[row].append(result["measured"])
             seconds[row].append(result["seconds"])
     rows = ablation.table(results)
@@ -93,6 +104,7 @@ def _seed(config: ml_collections.ConfigDict, seed: int, workdir: pathlib.Path) -
             paid = clean.copy_and_resolve_references()
             paid.reward.update(ablation.row_weights(_weights(config), row))
             learned = recipe.learn_stage("grpo", paid, policy, data)
+            _require_end(learned.history, config.grpo.steps, f"seed {seed}, row {row}")
             measured, took = learned.after, time.perf_counter() - begin
         ablation.write_result(path, measured, took)
         found[row] = ablation.read_result(path)
@@ -107,10 +119,18 @@ def _supervised(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tupl
     begin = time.perf_counter()
     data = recipe.make_data(config)
     policy, history = recipe.train_stage("sft", config, recipe.make_policy(config), data)
+    _require_end(history, config.sft.steps, f"seed {config.seed}, the supervised policy")
     policy.save(folder / "checkpoint")
     took = time.perf_counter() - begin
     ablation.write_result(folder / "trained.json", {"loss": history.metrics["loss"][-1]}, took)
     return policy, took
+
+
+def _require_end(history: History, steps: int, what: str) -> None:
+    """A policy that stopped early is not what a row of the table is about."""
+    done = history.steps[-1] if history.steps else 0
+    if done < steps:
+        raise Stopped(f"{what}: stopped after step {done} of {steps}, not measured")
 
 
 def _seeded(config: ml_collections.ConfigDict, seed: int) -> ml_collections.ConfigDict:
