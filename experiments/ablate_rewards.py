@@ -116,10 +116,12 @@ def _supervised(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tupl
     done = ablation.read_result(folder / "trained.json")
     if done is not None:
         return load_policy(folder / "checkpoint"), done["seconds"]
-    begin = time.perf_counter()
-    data = recipe.make_data(config)
-    policy, history = recipe.train_stage("sft", config, recipe.make_policy(config), data)
-    _require_end(history, config.sft.steps, f"seed {config.seed}, the supervised policy")
+    begin, policy = time.perf_counter(), recipe.make_policy(config)
+    for stage in ("tokens", "sft"):
+        own = _seeded(config, config.seed)
+        own.data.update(config.get(f"{stage}_data", {}))
+        policy, history = recipe.train_stage(stage, own, policy, recipe.make_data(own))
+        _require_end(history, config[stage].steps, f"seed {config.seed}, stage {stage}")
     policy.save(folder / "checkpoint")
     took = time.perf_counter() - begin
     ablation.write_result(folder / "trained.json", {"loss": history.metrics["loss"][-1]}, took)

@@ -14,6 +14,10 @@ def get_config():
         source="controlled", num_clips=4, num_test_clips=2, num_frames=1, max_length=480,
         wrong_reasoning=0.5, wrong_trajectory=0.5,
     )  # fmt: skip
+    config.tokens = ml_collections.ConfigDict(
+        dict(components=("cot",), steps=1, batch_size=2, learning_rate=1e-3)
+    )
+    config.tokens_data = ml_collections.ConfigDict(dict(wrong_reasoning=0.0))
     config.sft = ml_collections.ConfigDict(dict(steps=2, batch_size=2, learning_rate=1e-3))
     config.grpo_seed_offset = 10
     config.grpo_data = ml_collections.ConfigDict(dict(wrong_reasoning=0.0, wrong_trajectory=0.0))
