@@ -1,4 +1,4 @@
-"""Stage 3 in minutes on two CPU cores: what a small policy says and does comes to agree, and to fit.
+"""Stage 3 in minutes on two CPU cores: what a small policy says and does comes to agree.
 
     python experiments/train.py --config=configs/grpo_tiny.py --workdir=OUT
 
