@@ -3,9 +3,9 @@
     python experiments/ablate_rewards.py --config=configs/ablate_rewards_tiny.py --seeds=3 \\
         --workdir=OUT
 
-Simulated moments with one known right decision each. Those of stage 2 are wrong in the shares below,
-so that the policy begins near the paper's supervised one; those of stage 3 and those held out are
-right.
+Simulated moments with one known right decision each. Those of stage 1, which teaches the policy to
+see, are right; those of stage 2 are wrong in the shares below, so that the policy begins near the
+paper's supervised one; those of stage 3 and those held out are right.
 """
 
 import ml_collections
@@ -26,11 +26,24 @@ def get_config() -> ml_collections.ConfigDict:
         num_frames=1,
         max_length=292,
     )
+    config.tokens = ml_collections.ConfigDict(
+        dict(
+            components=("cot",),
+            steps=400,
+            batch_size=16,
+            learning_rate=3e-3,
+            beta2=0.95,
+            weight_decay=0.05,
+        )
+    )
+    config.tokens_data = ml_collections.ConfigDict(
+        dict(wrong_reasoning=0.0, wrong_trajectory=0.0, max_length=160)
+    )
     config.sft = ml_collections.ConfigDict(
         dict(
             components=("cot", "traj_future"),
             mean="two_means",
-            steps=500,
+            steps=300,
             batch_size=16,
             learning_rate=3e-3,
             beta2=0.95,

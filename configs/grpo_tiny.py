@@ -1,9 +1,10 @@
-"""Stage 3 in minutes on two CPU cores: what a small policy says and does comes to agree, and to fit.
+"""Stage 3 in minutes on two CPU cores: what a small policy says and does comes to agree.
 
     python experiments/train.py --config=configs/grpo_tiny.py --workdir=OUT
 
 The drives are simulated moments with one known right decision; in some of those that stage 2 learns
-from, the reasoning or the trajectory is wrong. Reinforcement learning then pays for what is right.
+from, the reasoning or the trajectory is wrong. Stage 3 sees the same drives: reasoning is graded by
+the right decision and collisions cost, but imitation pays for what was driven, right or wrong.
 With `--config.init_from=CHECKPOINT` it starts from that policy instead of training stage 2 first.
 """
 

@@ -3,11 +3,12 @@
     python experiments/ablate_rewards.py --config=configs/ablate_rewards_tiny.py --seeds=3 \\
         --workdir=OUT
 
-For every seed a policy learns from drives whose reasoning and trajectories are wrong in known shares
-(section `sft`); then it learns from rewards, on other drives, once per row: for its reasoning alone,
-for its reasoning and for doing what it says, and for its trajectories besides (sections `grpo`, `rl`,
-`reward`). All four policies are measured on the same held-out drives, which are right. The same
-command on the same folder goes on where it stopped. Writes:
+For every seed a policy learns from drives whose reasoning and trajectories are wrong in known
+shares (section `sft`); then it learns from rewards, on other drives, once per row: for its
+reasoning alone, for its reasoning and for doing what it says, and for its trajectories besides
+(sections `grpo`, `rl`, `reward`). All four policies are measured on the same held-out drives, which
+are right. The same command on the same folder goes on where it stopped; on SIGTERM it leaves out
+the row under way and ends with exit code 0, without a table. Writes:
 
     OUT/table.json   per row and metric: mean, std over the seeds, values, change relative to SFT
     OUT/table.md     the same to read
@@ -31,11 +32,16 @@ from alpamayo_jax.metrics.tables import write_summary
 from alpamayo_jax.rl import ablation
 from alpamayo_jax.rl.guard import PolicyCollapsed
 from alpamayo_jax.train.checkpoint import hash_of
-from alpamayo_jax.train.loop import TrainingDiverged
+from alpamayo_jax.train.loop import History, TrainingDiverged
+
+
+class Stopped(Exception):
+    """The process was asked to stop before a stage had all its steps."""
+
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, counted from config.seed.", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many, counted from config.seed.", lower_bound=1)
 _ROWS = flags.DEFINE_multi_enum("row", list(ablation.ROWS), list(ablation.ROWS), "Rows to train.")
 flags.mark_flag_as_required("config")
 
@@ -48,7 +54,12 @@ def main(argv) -> None:
     results = {row: [] for row in (ablation.SFT, *_ROWS.value)}
     seconds = {row: [] for row in results}
     for seed in range(config.seed, config.seed + _SEEDS.value):
-        for row, result in _seed(config, seed, workdir).items():
+        try:
+            found = _seed(config, seed, workdir)
+        except Stopped as error:
+            logging.warning("%s; the same command goes on", error)
+            return
+        for row, result in found.items():
             results[row].append(result["measured"])
             seconds[row].append(result["seconds"])
     rows = ablation.table(results)
@@ -56,7 +67,8 @@ def main(argv) -> None:
     write_summary(workdir / "table.json", {"rows": rows, "seeds": _SEEDS.value})
     write_bytes(workdir / "table.md", f"{said}\n".encode())
     ablation.picture(rows, workdir / "table.png")
-    means = {row["row"]: {c.metric: row[c.metric]["mean"] for c in ablation.COLUMNS} for row in rows}
+    names = [column.metric for column in ablation.COLUMNS]
+    means = {row["row"]: {name: row[name]["mean"] for name in names} for row in rows}
     write_summary(workdir / "summary.json", {"rows": means, "seconds": seconds})
     print(said)
     print(f"table: {workdir / 'table.md'}, {workdir / 'table.json'}, {workdir / 'table.png'}")
@@ -92,6 +104,7 @@ def _seed(config: ml_collections.ConfigDict, seed: int, workdir: pathlib.Path) -
             paid = clean.copy_and_resolve_references()
             paid.reward.update(ablation.row_weights(_weights(config), row))
             learned = recipe.learn_stage("grpo", paid, policy, data)
+            _require_end(learned.history, config.grpo.steps, f"seed {seed}, row {row}")
             measured, took = learned.after, time.perf_counter() - begin
         ablation.write_result(path, measured, took)
         found[row] = ablation.read_result(path)
@@ -103,13 +116,23 @@ def _supervised(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tupl
     done = ablation.read_result(folder / "trained.json")
     if done is not None:
         return load_policy(folder / "checkpoint"), done["seconds"]
-    begin = time.perf_counter()
-    data = recipe.make_data(config)
-    policy, history = recipe.train_stage("sft", config, recipe.make_policy(config), data)
+    begin, policy = time.perf_counter(), recipe.make_policy(config)
+    for stage in ("tokens", "sft"):
+        own = _seeded(config, config.seed)
+        own.data.update(config.get(f"{stage}_data", {}))
+        policy, history = recipe.train_stage(stage, own, policy, recipe.make_data(own))
+        _require_end(history, config[stage].steps, f"seed {config.seed}, stage {stage}")
     policy.save(folder / "checkpoint")
     took = time.perf_counter() - begin
     ablation.write_result(folder / "trained.json", {"loss": history.metrics["loss"][-1]}, took)
     return policy, took
+
+
+def _require_end(history: History, steps: int, what: str) -> None:
+    """A policy that stopped early is not what a row of the table is about."""
+    done = history.steps[-1] if history.steps else 0
+    if done < steps:
+        raise Stopped(f"{what}: stopped after step {done} of {steps}, not measured")
 
 
 def _seeded(config: ml_collections.ConfigDict, seed: int) -> ml_collections.ConfigDict:

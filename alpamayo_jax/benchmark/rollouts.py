@@ -33,8 +33,8 @@ class RolloutCase:
 def cases(backend: str) -> tuple[RolloutCase, ...]:
     """What the suite measures by default: on a CPU, a model of the 0.5B width with few layers."""
     if backend == "cpu":
-        few = dict(layers=2, text_ids=16_384, compute="float32")
-        paper = Case("paper_0p5b", rows=1, images=2, grid=(20, 36), length=640, **few)
+        few = dict(layers=2, text_ids=4096, compute="float32")
+        paper = Case("paper_0p5b", rows=1, images=1, grid=(20, 36), length=320, **few)
         return RolloutCase(Case("tiny", rows=1, length=320)), RolloutCase(paper)
     full = Case("paper_0p5b", rows=4, images=16, grid=(20, 36), length=3328)
     return RolloutCase(Case("tiny", rows=1, length=320)), RolloutCase(full)

@@ -16,11 +16,12 @@ def draw(
     Args:
       logits: float32 [B, K, V]; -inf for ids that may not be drawn.
       rng: key of the whole generation, or one per row [B].
-      index: how many tokens stand before this one. Sample k of row b draws the same whatever B and K.
+      index: how many tokens stand before this one. What sample k of row b draws does not depend on
+        B and K.
       settings: temperature and nucleus.
 
     Returns:
-      Tokens int32 [B, K], and their log-probabilities float32 [B, K] under `logits` at temperature 1.
+      Tokens int32 [B, K], and their log-probabilities under `logits` at temperature 1, float32.
     """
     if settings.greedy:
         token = jnp.argmax(logits, axis=-1)

@@ -62,9 +62,9 @@ def generate_trajectory(
       config: model.
       settings: temperature and nucleus.
       rng: key; sample k of row b does not depend on how many samples are drawn.
-      constrained: only future bins can be drawn, exactly 2 W of them, then the end token is certain.
-        Then only the bins' logits are computed. False draws from the whole vocabulary, as the
-        released rollouts do, until the end token, an end of text, or M tokens.
+      constrained: only future bins can be drawn, exactly 2 W of them, and the end token is certain
+        after them. Only the bins' logits are computed. False draws from the whole vocabulary, as
+        the released rollouts do, until the end token, an end of text, or M tokens.
       **stack: fields of `Alpamayo`: `unroll`, `layout`.
     """
     model = Alpamayo(config, **stack)

@@ -1,4 +1,4 @@
-"""The flow sampler as a stochastic policy: the same marginals, and a log-probability for every step.
+"""The flow sampler as a stochastic policy: the same marginals, a log-probability for every step.
 
 With x_t = t x_1 + (1 - t) noise the score is (t v - x) / (1 - t), so for any sigma(t) the process
 
@@ -8,7 +8,7 @@ has the marginals of dx = v dt. Here sigma(t) = scale (1 - t). A step from t to 
 this equation but its equivalent that keeps the share of noise exact however long the step: with the
 data x_1 = x + (1 - t) v and the noise e = x - t v that the velocity predicts,
 
-    x' = t' x_1 + sqrt((1 - t')^2 - s^2) e + s z,    s = sigma(t) sqrt(t' - t),    z standard normal.
+    x' = t' x_1 + sqrt((1 - t')^2 - s^2) e + s z,   s = sigma(t) sqrt(t' - t),   z standard normal.
 
 For s = 0 it is the Euler step of the deterministic sampler, and so is the last step, t' = 1.
 """

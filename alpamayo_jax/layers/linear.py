@@ -43,5 +43,6 @@ class Linear(nn.Module):
             y = y + wanted(bias).astype(self.dtype)
         if self.has_variable("params", "lora_a"):
             a, b, scale = (self.get_variable("params", f"lora_{n}") for n in ("a", "b", "scale"))
-            y = y + matmul(matmul(x, a, self.dtype), wanted(b), self.dtype) * scale.astype(self.dtype)
+            low = matmul(matmul(x, a, self.dtype), wanted(b), self.dtype)
+            y = y + low * scale.astype(self.dtype)
         return y

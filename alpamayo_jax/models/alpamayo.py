@@ -140,7 +140,7 @@ class Alpamayo(nn.Module):
         return self.vlm.language_model(x, position_ids, mask, context)
 
     def logits(self, hidden: Array, ids: slice | None = None) -> Array:
-        """Next-token logits, float32 [..., V], of hidden states [..., D]; or those of `ids` alone."""
+        """Next-token logits, float32 [..., V], of hidden states [..., D]; or of `ids` alone."""
         return self.vlm.logits(hidden, ids)
 
     def velocity(self, x: Array, t: Array, position_ids: Array, context: Context) -> Array:

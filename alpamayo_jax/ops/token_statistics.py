@@ -30,7 +30,7 @@ def logprob_and_entropy(logits: Array, targets: Array) -> tuple[Array, Array]:
 def chunked_statistics(
     logits: Callable[[Array], Array], hidden: Array, targets: Array, chunk: int
 ) -> tuple[Array, Array]:
-    """`logprob_and_entropy` of hidden states, `chunk` positions at a time, again in the backward pass.
+    """`logprob_and_entropy` of hidden states, `chunk` positions at a time; logits are not kept.
 
     Args:
       logits: hidden states [..., C, D] -> [..., C, V].

@@ -94,7 +94,8 @@ def read_result(path: pathlib.Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON: {error}; delete it to measure anew") from error
+        advice = "delete it to measure anew"
+        raise InputError(f"{path}: is not valid JSON: {error}; {advice}") from error
     if not isinstance(found, dict) or not isinstance(found.get("measured"), dict):
         raise InputError(f"{path}: has no measurement; delete it to measure anew")
     return found
@@ -109,6 +110,8 @@ def table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str
     Returns:
       Per row: "row", "seeds", and per metric of `COLUMNS` its "mean", its "std" over the seeds (of
       a sample: over n - 1; 0 of one seed), "values", and "change", relative to the mean of `SFT`.
+      A metric that could not be measured with one of the seeds is NaN: a mean over the others would
+      not be comparable.
 
     Raises:
       InputError: `SFT` is missing, or rows have other numbers of seeds than it.
@@ -121,9 +124,8 @@ def table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str
             raise InputError(f"ablation: row {row!r} has {len(measured)} seeds, not {seeds}")
         entry: dict[str, Any] = {"row": row, "seeds": seeds}
         for column in COLUMNS:
-            values = [column.scale * one[column.metric] for one in measured]
-            base = np.mean([column.scale * one[column.metric] for one in results[SFT]])
-            mean = float(np.mean(values))
+            values = _values(measured, column)
+            base, mean = np.mean(_values(results[SFT], column)), float(np.mean(values))
             entry[column.metric] = {
                 "mean": mean,
                 "std": float(np.std(values, ddof=1)) if seeds > 1 else 0.0,
@@ -132,6 +134,12 @@ def table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str
             }
         rows.append(entry)
     return rows
+
+
+def _values(measured: Sequence[Mapping[str, float | None]], column: Column) -> list[float]:
+    """A metric with each seed; NaN where a file says null, which is how JSON keeps a NaN."""
+    found = [one[column.metric] for one in measured]
+    return [float("nan") if value is None else column.scale * value for value in found]
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ def group_advantages(rewards: Array, valid: Array, kind: str) -> tuple[np.ndarra
 
     Args:
       rewards: float [B, K].
-      valid: bool [B, K]; samples without a reward do not enter their group's mean, and do not count.
+      valid: bool [B, K]; samples without a reward do not enter the group's mean, nor do they count.
       kind: "standardised", (r - mean) / (population std + 1e-6), as released; "centred", r - mean,
         as in equation 10 of the paper and in Dr. GRPO.
 
@@ -36,8 +36,8 @@ def group_advantages(rewards: Array, valid: Array, kind: str) -> tuple[np.ndarra
     if len(bad):
         row, sample = bad[0]
         raise InputError(
-            f"reward of prompt {row}, sample {sample} is {rewards[row, sample]}; mark a sample that "
-            f"has no reward as not valid"
+            f"reward of prompt {row}, sample {sample} is {rewards[row, sample]}; mark a sample "
+            f"that has no reward as not valid"
         )
     counted = valid & (valid.sum(-1, keepdims=True) > 1)
     size = np.maximum(counted.sum(-1, keepdims=True), 1)

@@ -50,7 +50,7 @@ def take_apart(token_ids: Array, config: ModelConfig, settings: RolloutSettings)
 
 
 def put_together(thought: Array, trajectory: Array, lengths: Array, fill: Array | float) -> Array:
-    """[B, K, R] and [B, K, M] to [B, K, N]: the trajectory follows the first `lengths` of the thought.
+    """[B, K, R] and [B, K, M] to [B, K, N]: the trajectory follows `lengths` slots of the thought.
 
     Args:
       thought: [B, K, R].
@@ -148,10 +148,12 @@ def _hidden(
         place = jnp.concatenate([place, here], axis=-1)
         seen = jnp.arange(size) < end_index[..., None]
         seen = jnp.broadcast_to(seen[..., None, :], (batch, samples, feeds, size))
-        own = jnp.broadcast_to(jnp.tril(jnp.ones((feeds, feeds), bool)), (batch, samples, feeds, feeds))
+        own = jnp.tril(jnp.ones((feeds, feeds), bool))
+        own = jnp.broadcast_to(own, (batch, samples, feeds, feeds))
         none = jnp.zeros((batch, samples, size, feeds), bool)
         visible = jnp.block([[visible, none], [seen, own]])
-    first = jnp.broadcast_to(prefix.last_hidden[:, None, None], (batch, samples, 1, prefix.last_hidden.shape[-1]))
+    first = prefix.last_hidden[:, None, None]
+    first = jnp.broadcast_to(first, (batch, samples, *first.shape[2:]))
     if not ids.shape[-1]:
         return first
     positions = place + (prefix.length + prefix.rope_delta)[:, None, None]

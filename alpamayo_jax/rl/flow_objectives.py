@@ -1,8 +1,8 @@
 """Reinforcement learning of the action expert: every step of the stochastic flow is an action.
 
-The language model is frozen: its caches carry no gradient. The expert's velocity is evaluated at all
-states of a chain at once, and each step's new log-density against the old one is a ratio, clipped
-and weighted as the tokens' are (see `rl.objectives`).
+The language model is frozen: its caches carry no gradient. The expert's velocity is evaluated at
+the states of a chain, and each step's new log-density against the old one is a ratio, clipped and
+weighted as the tokens' are (see `rl.objectives`). The last step is certain: it does not train.
 """
 
 import functools
@@ -78,7 +78,7 @@ def flow_objective(
         noise cannot change.
     """
     if settings.algorithm not in ("paper", "grpo"):
-        raise ConfigError(f"rl.algorithm {settings.algorithm!r} has no steps of a flow; take 'grpo'")
+        raise ConfigError(f"rl.algorithm {settings.algorithm!r} has no steps of a flow; take grpo")
     if settings.entropy:
         raise ConfigError("rl.entropy must be 0 for the flow: its noise, so its entropy, is given")
     rollouts.flow_schedule(config)

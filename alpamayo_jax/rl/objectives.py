@@ -49,7 +49,7 @@ def check_settings(settings: RLSettings) -> str:
     """The mean that `settings` asks for, or the algorithm's own.
 
     Raises:
-      ConfigError: an unknown name, a mean that the algorithm does not have, or a number out of range.
+      ConfigError: an unknown name, a mean that the algorithm lacks, or a number out of range.
     """
     advantage_kind(settings)
     own, others, _ = ALGORITHMS[settings.algorithm]

@@ -1,4 +1,4 @@
-"""What policy-gradient objectives are made of, element by element: pure functions of log-probabilities.
+"""What policy-gradient objectives are made of: pure functions of log-probabilities.
 
 Log-probabilities: `logprobs` of the policy that trains, `old` of the one that made the rollouts,
 `ref` of the one it should not leave. A negative sign turns what is to be large into a loss.

@@ -1,8 +1,9 @@
 """What passes between rollouts, rewards and updates of reinforcement learning.
 
 Letters: B prompts, K samples of one prompt, N slots of a completion, W waypoints, S flow steps. A
-completion is what the policy says after the prompt: reasoning up to `<|traj_future_start|>` and, for
-actor "tokens", the 2 W trajectory ids and `<|traj_future_end|>`. Completions are padded on the right.
+completion is what the policy says after the prompt: reasoning up to `<|traj_future_start|>` and,
+for actor "tokens", the 2 W trajectory ids and `<|traj_future_end|>`. Completions are padded on the
+right.
 """
 
 import dataclasses
@@ -50,14 +51,15 @@ class RolloutSettings:
 
     def __post_init__(self):
         if self.actor not in ACTORS:
-            raise ConfigError(f"rollout actor {self.actor!r} is unknown; known: {', '.join(ACTORS)}")
+            known = ", ".join(ACTORS)
+            raise ConfigError(f"rollout actor {self.actor!r} is unknown; known: {known}")
         if self.num_samples < 1 or self.max_reasoning_tokens < 1:
             raise ConfigError(
                 f"rollouts of num_samples {self.num_samples} and max_reasoning_tokens "
                 f"{self.max_reasoning_tokens} must have at least 1 of both"
             )
         if self.actor == "flow" and self.flow_noise <= 0:
-            raise ConfigError(f"flow_noise {self.flow_noise} must be positive: the flow explores by it")
+            raise ConfigError(f"flow_noise {self.flow_noise} must be positive: it is what explores")
 
     def completion_length(self, config: ModelConfig) -> int:
         """N: the reasoning and, for actor "tokens", the trajectory with its end."""

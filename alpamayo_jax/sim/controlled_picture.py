@@ -112,8 +112,9 @@ def _road(view: View, look: Look, pose: tuple[float, float, float]) -> np.ndarra
     image[:] = look.horizon[:, None, None]
     x, y = view.ground
     across = pose[1] + np.sin(pose[2]) * x + np.cos(pose[2]) * y
-    ground = np.where(np.abs(across) < 3 * _LANE, look.asphalt[:, None, None], look.grass[:, None, None])
+    grass, asphalt, paint = (c[:, None, None] for c in (look.grass, look.asphalt, look.paint))
+    ground = np.where(np.abs(across) < 3 * _LANE, asphalt, grass)
     edge = np.abs(np.abs(across) - _LANE) < 0.12 + 0.004 * view.distance
-    ground = np.where(edge, look.paint[:, None, None], ground)
+    ground = np.where(edge, paint, ground)
     image[:, view.top :] = np.where(view.is_ground, ground, image[:, view.top :])
     return image

@@ -10,7 +10,8 @@ from alpamayo_jax.benchmark.timing import Times
 from alpamayo_jax.benchmark.train import Case
 from alpamayo_jax.testing.tiny import tiny_config
 
-CASE = RolloutCase(Case("tiny", rows=2, images=1, grid=(4, 4), length=90), num_samples=3, reasoning=2)
+MODEL = Case("tiny", rows=2, images=1, grid=(4, 4), length=90)
+CASE = RolloutCase(MODEL, num_samples=3, reasoning=2)
 
 
 def test_prompts_have_the_length_asked_for():

@@ -69,7 +69,7 @@ def _by_start(thought, said):
 
 class TrajectoryTest(parameterized.TestCase):
     def test_every_way_to_end(self):
-        """Four thoughts lead to the start; what follows is the same, for the model has no memory."""
+        """What follows the start is the same in all samples, for the model has no memory."""
         chains = [(COT, A, 60.0), (COT, B, 60.0), (A, START, 60.0), (B, C, 60.0), (C, C, 60.0)]
         for rest, want in (
             ([(START, BIN, 60.0), (BIN, END, 60.0)], [BIN, END]),

@@ -92,7 +92,7 @@ class StepsTest(parameterized.TestCase):
 
     @parameterized.parameters(2, 3, 10, 50)
     def test_a_step_keeps_the_share_of_noise(self, num_steps):
-        """A constant datum: its velocity says where the datum is, and the noise stays unit normal."""
+        """A constant datum: the velocity says where it is, and the noise stays unit normal."""
         steps = stochastic_steps(num_steps, num_steps**0.5 / 2)
         after = np.arange(1, num_steps + 1) / num_steps
         # x = t c + (1 - t) e and v = c - e: the factors of c, and of e squared.

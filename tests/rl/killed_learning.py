@@ -10,24 +10,13 @@ from small_learning import lottery, small_learning
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "train"))
 
-from killed_run import fingerprint  # noqa: E402
+from killed_run import recording  # noqa: E402
 from small_runs import folder  # noqa: E402
 
 from alpamayo_jax import cli  # noqa: E402
 from alpamayo_jax.rl.rewards.total import TotalReward  # noqa: E402
 from alpamayo_jax.rl.sampler import Sampler  # noqa: E402
 from alpamayo_jax.train.run import run_in_folder  # noqa: E402
-
-
-def noting(training, out: pathlib.Path):
-    """`training` that notes which batch each step takes."""
-
-    def step(state, batch, rng):
-        with (out / "batches.txt").open("a") as file:
-            file.write(f"{int(state.step)} {fingerprint(batch)}\n")
-        return training.step(state, batch, rng)
-
-    return dataclasses.replace(training, step=step)
 
 
 class Told(TotalReward):
@@ -55,7 +44,7 @@ def learn_to_the_end(clips: str, out: str, stage, rl) -> None:
     tell("start")
     reward = Told(lottery(), tell)
     training = small_learning(pathlib.Path(clips), stage, rl, reward=reward).training
-    noted = noting(training, out)
+    noted = recording(training, out / "batches.txt")
 
     def step(state, batch, rng):
         at[0] = int(state.step)

@@ -69,6 +69,17 @@ def test_a_base_of_zero_has_no_change():
     assert "%)" not in ablation.markdown(rows).splitlines()[3]
 
 
+def test_what_could_not_be_measured_is_no_number(tmp_path):
+    unknown = results(1.0, 2.0)
+    path = ablation.result_path(tmp_path, 0, "all")
+    ablation.write_result(path, measured(1.0) | {"ade": float("nan")}, 1.0)
+    unknown["all"][0] = ablation.read_result(path)["measured"]
+    entry = ablation.table(unknown)[-1]
+    assert np.isnan(entry["ade"]["mean"]) and np.isnan(entry["ade"]["values"][0])
+    assert np.isfinite(entry["ade_most_likely"]["mean"])
+    assert ablation.picture(ablation.table(unknown)).startswith(b"\x89PNG")
+
+
 def test_rows_must_have_the_same_seeds():
     uneven = results(1.0, 2.0)
     uneven["all"] = uneven["all"][:1]

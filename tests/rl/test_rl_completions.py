@@ -1,4 +1,4 @@
-"""Log-probabilities of completions: those of the decoder, and of a plain pass over each sequence."""
+"""Log-probabilities of completions: the decoder's, and those of a plain pass over each sequence."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The expert's reinforcement learning: densities of its chains, its objective, and that it learns."""
+"""The expert's reinforcement learning: densities of chains, the objective, and that it learns."""
 
 import dataclasses
 import functools

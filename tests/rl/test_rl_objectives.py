@@ -76,14 +76,15 @@ def _by_hand(settings, seed=0):
             tokens = {"loss_policy": [], "kl": [], "entropy": []}
             for t in range(length):
                 ratio = np.exp(log_ratio[t])
-                loss = max(-ratio * a, -np.clip(ratio, 1 - settings.clip_low, 1 + settings.clip_high) * a)
+                near = np.clip(ratio, 1 - settings.clip_low, 1 + settings.clip_high)
+                loss = max(-ratio * a, -near * a)
                 if a < 0 and settings.dual_clip:
                     loss = min(loss, -settings.dual_clip * a)
                 if settings.algorithm == "paper":
                     loss = -new[b, k, t]
                 d = batch.ref_logprobs[b, k, t] - new[b, k, t]
                 kl = -d if settings.kl_estimator == "k1" else np.exp(d) - d - 1
-                for name, value in (("loss_policy", loss), ("kl", kl), ("entropy", entropy[b, k, t])):
+                for name, value in zip(tokens, (loss, kl, entropy[b, k, t])):
                     tokens[name].append(value)
             for name, values in tokens.items():
                 sums[name] += weight * {
@@ -130,7 +131,8 @@ class AgainstLoopsTest(parameterized.TestCase):
                 moved = new.astype(np.float64)
                 moved[place] += shift
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setitem(globals(), "_batch", lambda seed: (moved, np.zeros_like(new), batch))
+                    found = moved, np.zeros_like(new), batch
+                    patch.setitem(globals(), "_batch", lambda seed: found)
                     sides.append(_by_hand(settings)[0])
             slope = (sides[0] - sides[1]) / 2e-4
             np.testing.assert_allclose(got[place], slope, rtol=2e-3, atol=1e-6)
@@ -171,7 +173,7 @@ class AgainstLoopsTest(parameterized.TestCase):
 
 class PolicyTest(parameterized.TestCase):
     def test_on_policy_the_gradient_is_that_of_the_policy(self):
-        """The first update after a rollout: grad = -sum A grad log pi / tokens; nothing is clipped."""
+        """The first update after a rollout: -sum A grad log pi / tokens; nothing is clipped."""
         found = rollouts(CONSTRAINED)
         advantages = np.random.default_rng(0).standard_normal(found.ended.shape).astype(np.float32)
         batch = RolloutBatch(

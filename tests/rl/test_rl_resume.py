@@ -11,9 +11,10 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # the killed process finds it there
 
-from killed_learning import learn_to_the_end, noting  # noqa: E402
+from killed_learning import learn_to_the_end  # noqa: E402
+from killed_run import recording  # noqa: E402
 from small_learning import RL, STAGE, small_learning, write_clips  # noqa: E402
-from small_runs import assert_same_bits, folder  # noqa: E402
+from small_runs import Interruption, assert_same_bits, failing, folder  # noqa: E402
 
 from alpamayo_jax.train.meter import RATES  # noqa: E402
 from alpamayo_jax.train.run import run_in_folder, run_in_memory  # noqa: E402
@@ -38,7 +39,7 @@ def training(clips):
 def undisturbed(training, tmp_path_factory):
     """(folder, state at the end) of a run without interruption."""
     path = tmp_path_factory.mktemp("undisturbed")
-    state = run_in_folder(noting(training, path), folder(path), log_every=1, progress=False)
+    state = run_in_folder(recording(training, path / "batches.txt"), folder(path), log_every=1, progress=False)
     return path, state
 
 
@@ -55,23 +56,6 @@ def batches(path):
         step, crc = line.split()
         found.setdefault(step, set()).add(crc)
     return found
-
-
-class Interruption(Exception):
-    pass
-
-
-def failing(training, after):
-    """`training` that fails in its step number `after` + 1 from here."""
-    left = [after]
-
-    def step(*args):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Interruption
-        return training.step(*args)
-
-    return dataclasses.replace(training, step=step)
 
 
 def test_it_learns_at_all(undisturbed, training):
@@ -94,7 +78,7 @@ def test_memory_and_folder_are_one_run(training, undisturbed):
 @pytest.mark.parametrize("every", [1, 3])
 def test_interruptions_with_batches_in_the_queue(training, undisturbed, tmp_path, every):
     path, expected = undisturbed
-    noted, where = noting(training, tmp_path), folder(tmp_path, save_every=every)
+    noted, where = recording(training, tmp_path / "batches.txt"), folder(tmp_path, save_every=every)
     for after in (0, 1, 2, every, every + 1):
         with pytest.raises(Interruption):
             run_in_folder(failing(noted, after), where, log_every=1, progress=False)

@@ -162,7 +162,8 @@ class FlowTest(parameterized.TestCase):
         # A sample's reasoning and start do not depend on how many there are, nor on the noise.
         many = rollouts(FLOW)
         np.testing.assert_array_equal(found.token_ids, many.token_ids[:, :2])
-        np.testing.assert_allclose(found.flow.states[:, :, 0], many.flow.states[:, :2, 0], rtol=1e-6)
+        start = found.flow.states[:, :, 0]
+        np.testing.assert_allclose(start, many.flow.states[:, :2, 0], rtol=1e-6)
         assert not np.allclose(many.flow.states[:, 0, -1], many.flow.states[:, 1, -1], atol=0.1)
 
         @quick_jit

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from alpamayo_jax.sim import controlled
-from alpamayo_jax.sim.controlled import Cause, Moment
+from alpamayo_jax.sim.controlled_moments import DECISIONS, Cause, Moment
 from alpamayo_jax.types import InputError
 
 FRAME = 16  # at t0
 
 
 def frame_of(cause, look=0, frame=FRAME, speed=7.0):
-    decision = controlled.DECISIONS[cause]
+    decision = DECISIONS[cause]
     reach = 2.4 if cause in (Cause.LEFT, Cause.RIGHT) else 2.0
     moment = Moment(cause, cause, decision.manoeuvre, speed, reach * speed + 1.0, look)
     return controlled.clip_of(moment, "clip").cameras[0].read(frame).astype(int)
