@@ -18,9 +18,10 @@ def scene(x, y=0.0, kinds=(AgentKind.VEHICLE,), present=None, lanes=()):
     pose = np.zeros((len(x), TICKS, 3))
     pose[..., 0], pose[..., 1] = x, y
     there = np.ones((len(x), TICKS), bool) if present is None else present
+    size = np.tile([4.5, 1.9, 1.5], (len(x), 1))
     return make_arrays(
         np.tile([-500.0, 0.0, 0.0], (TICKS, 1)), np.zeros(TICKS), np.array([[-500.0, 0], [0, 0]]),
-        10.0, agent_pose=pose, agent_present=there, agent_size=np.tile([4.5, 1.9, 1.5], (len(x), 1)),
+        10.0, agent_pose=pose, agent_present=there, agent_size=size,
         agent_kind=list(kinds), lane_centres=lanes,
         lane_polygons=[np.zeros((3, 2)) for _ in lanes],
     )  # fmt: skip
