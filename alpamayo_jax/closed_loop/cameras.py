@@ -5,7 +5,7 @@ from typing import Sequence
 
 import numpy as np
 
-from alpamayo_jax.closed_loop.runner import Moment
+from alpamayo_jax.closed_loop.hosted import Moment
 from alpamayo_jax.sim import camera
 from alpamayo_jax.sim.renderer import Rig, Stage
 from alpamayo_jax.sim.scenes import TICK, Scene
