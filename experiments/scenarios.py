@@ -1,4 +1,4 @@
-"""A page of pictures: every family of the procedural world with its label and the proof of its cause.
+"""A page of pictures: the families of the procedural world, their labels, the proof of causes.
 
     python experiments/scenarios.py --workdir=OUT
 
@@ -6,8 +6,8 @@ Writes:
 
     OUT/report.html   a table of the families, then for each a strip of pictures, the trace and what
                       it rests on
-    OUT/summary.json  per family: scenario_class, cause, trace, without_cause_m, without_bystanders_m,
-                      failures
+    OUT/summary.json  per family: scenario_class, cause, trace, without_cause_m,
+                      without_bystanders_m, failures
 """
 
 from absl import flags

@@ -85,6 +85,8 @@ def main(argv) -> None:
     scenes = list_scenes(
         _SCENES.value, count=_NUM_SCENES.value, seed=_SEED.value, seconds=_SECONDS.value
     )
+    if isinstance(policy, CheckpointPolicy) and not _BLIND.value:
+        cameras.check(scenes)
     made = run(
         scenes,
         policy,

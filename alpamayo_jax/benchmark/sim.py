@@ -1,8 +1,8 @@
 """Suite "sim": simulated seconds per second of the wall, without cameras and with one.
 
 Scenes are procedural, of every family in turn; many scenes repeat a few, since drawing them up is
-no part of the simulator. Without cameras a policy is compiled into the loop; with one, every scene's
-front camera is drawn at every tick, for a policy on the host that does not look.
+no part of the simulator. Without cameras a policy is compiled into the loop; with one, the front
+camera of every scene is drawn at every tick, for a policy on the host that does not look.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ from typing import Sequence
 
 import numpy as np
 
-from alpamayo_jax.closed_loop.runner import Moment
+from alpamayo_jax.closed_loop.hosted import Moment
 from alpamayo_jax.sim import camera
 from alpamayo_jax.sim.renderer import Rig, Stage
 from alpamayo_jax.sim.scenes import TICK, Scene
@@ -39,6 +39,15 @@ class SceneCameras:
     def front(self) -> int:
         """Place of the camera that looks most nearly ahead."""
         return min(range(len(self.specs)), key=lambda i: abs(self.specs[i].yaw))
+
+    def check(self, scenes: Sequence[Scene]) -> None:
+        """Raises `InputError` where one of the scenes is a recording, whose cameras cannot be moved."""
+        for scene in scenes:
+            if scene.world is None:
+                raise InputError(
+                    f"scene {scene.name!r} is a recording: its cameras cannot be moved; drive it "
+                    "with a policy that needs none, or with cameras left out"
+                )
 
     def see(self, moment: Moment) -> tuple[CameraFrames, ...]:
         """The newest frames of every camera at a moment.
@@ -83,11 +92,7 @@ class SceneCameras:
         return stage.render(self._rig, tick, ego_pose + shift, agent_poses[:count] + shift)
 
     def _stage(self, scene: Scene) -> Stage:
-        if scene.world is None:
-            raise InputError(
-                f"scene {scene.name!r} is a recording: its cameras cannot be moved; drive it with "
-                "a policy that needs none, or with cameras left out"
-            )
+        self.check([scene])
         found = self._stages.get(id(scene))
         if found is None:
             found = scene, Stage(scene.world.world, scene.world.motions)

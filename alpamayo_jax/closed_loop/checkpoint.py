@@ -5,7 +5,7 @@ from typing import Sequence
 import numpy as np
 
 from alpamayo_jax.closed_loop.cameras import SceneCameras
-from alpamayo_jax.closed_loop.runner import HostPlan, Moment
+from alpamayo_jax.closed_loop.hosted import HostPlan, Moment
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.sample import sample
@@ -18,7 +18,7 @@ _BLACK = 10  # AlpaSim: an image none of whose values is larger is black
 
 
 class CheckpointPolicy:
-    """Drives with a `decode.policy.Policy`; a `runner.HostPolicy`.
+    """Drives with a `decode.policy.Policy`; a `hosted.HostPolicy`.
 
     Args:
       policy: from `load_policy`.

@@ -1,7 +1,7 @@
 """Policies that need no network: the recording, constant velocity, and a follower of the route.
 
 Each is a `sim.closed_loop.PolicyFn`: a pure function of (scene, what is seen, random key). A user's
-own function of that form, or an object with `plan` (`runner.HostPolicy`), drives just as well.
+own function of that form, or an object with `plan` (`hosted.HostPolicy`), drives just as well.
 """
 
 import jax.numpy as jnp

@@ -99,7 +99,7 @@ def family_page(found: list[Shown]) -> Report:
     """The page: a table of all, then a strip of pictures with its label for each."""
     rig = Rig((camera.make_view(camera.FRONT, *IMAGE_SIZE),))
     labelled = [one for one in found if one.label is not None]
-    report = Report("The procedural long tail", "What the simulator's expert meets, and why").figures(
+    report = Report("The procedural long tail", "What the expert meets, and why").figures(
         {
             "families": len({one.family for one in found}),
             "scenario classes": len({FAMILIES[one.family].scenario for one in found}),
@@ -113,11 +113,12 @@ def family_page(found: list[Shown]) -> Report:
         "cause taken away, and without those who do not concern the ego.",
     )
     report.table(family_rows(found))
-    report.section("Families", "From left to right: " + ", ".join(
-        f"{moment:+.1f} s" if moment else "the keyframe" for moment in MOMENTS_S) + ".")  # fmt: skip
+    moments = [f"{moment:+.1f} s" if moment else "the keyframe" for moment in MOMENTS_S]
+    report.section("Families", f"From left to right: {', '.join(moments)}.")
     for one in found:
         name = one.family.replace("_", " ")
-        words = "no label: the clip ends before the moment" if one.label is None else one.label.trace
+        words = "no label: the clip ends before the moment"
+        words = words if one.label is None else one.label.trace
         scenario = FAMILIES[one.family].scenario.value
         report.picture(strip(one, rig), f"{name} ({scenario}, {one.run.world.weather}): {words}")
         if one.label is not None:

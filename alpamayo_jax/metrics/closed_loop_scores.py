@@ -105,7 +105,7 @@ def over_time(rows: np.ndarray, kept: np.ndarray, how: str, *, strict: bool) -> 
         its own validity flags); else both are left out.
     """
     if strict and how == "max":
-        rows = np.nan_to_num(rows, nan=0.0)
+        rows = np.where(np.isnan(rows), 0.0, rows)
     known = kept & ~np.isnan(rows) & (np.isfinite(rows) | strict)
     some = known.any(-1)
     if how in ("max", "min"):

@@ -1,7 +1,7 @@
 """Vehicles as rectangles with rounded corners: distances, contacts and where they are hit.
 
-A box is shrunk a little and its corners are rounded, as in AlpaSim; a rounded rectangle is a smaller
-rectangle grown by a radius, so distances are those of the smaller rectangles less both radii.
+A box is shrunk a little and its corners are rounded, as in AlpaSim; a rounded rectangle is a
+smaller one grown by a radius, so distances are those of the smaller rectangles less both radii.
 Metres and radians; every function takes any leading batch dimensions, which broadcast.
 """
 

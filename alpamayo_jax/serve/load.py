@@ -11,6 +11,7 @@ from alpamayo_jax.serve.client import Client
 from alpamayo_jax.serve.rehearsal import STEP_US, Rehearsal
 
 _HISTORY_STEPS = 16
+_LIMIT_S = 600.0  # of a call; a slow driver is to be measured, not given up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ def measure(address: str, sessions: int, steps: int, like: Rehearsal) -> Load:
 
     def _roll(number: int) -> None:
         car = dataclasses.replace(like, uuid=f"{like.uuid}-{sessions}-{number}")
-        with Client(address) as client:
+        with Client(address, timeout_s=_LIMIT_S) as client:
             client.call("start_session", car.start(seed=number))
             for step in range(steps):
                 now_us = car.begin_us + (_HISTORY_STEPS + step) * STEP_US
@@ -81,5 +82,9 @@ def measure(address: str, sessions: int, steps: int, like: Rehearsal) -> Load:
 
     begin = time.perf_counter()
     with ThreadPoolExecutor(sessions) as pool:
-        list(pool.map(roll, range(sessions)))
+        futures = [pool.submit(roll, number) for number in range(sessions)]
+    failed = [future.exception() for future in futures if future.exception()]
+    # Those that only waited for one that failed have nothing to tell.
+    for error in sorted(failed, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
+        raise error
     return Load(sessions, latency, time.perf_counter() - begin)

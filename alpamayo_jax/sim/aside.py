@@ -120,8 +120,11 @@ class Aside:
 
     def _oncoming(self, row: Row, state: State) -> int:
         """Number of who comes along the other lane before the ego is past `row`, or -1."""
-        end = max([other.front for other in state.rows
-                   if self._passable(other) and row.rear <= other.rear < row.front + 40.0])  # fmt: skip
+        end = max(
+            other.front
+            for other in state.rows
+            if self._passable(other) and row.rear <= other.rear < row.front + 40.0
+        )
         speed = max(state.v, 4.0)
         time = (end + REAR + 14.0 - state.s) / speed + (1.8 if state.v < 3.0 else 0.5)
         for other in state.rows:

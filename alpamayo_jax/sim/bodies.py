@@ -178,8 +178,8 @@ def _cone(actor: Actor) -> Body:
         (0.06, 0.36, 0.78, orange), (0.36, 0.58, 0.58, white), (0.58, 0.82, 0.42, orange),
         (0.82, 1.0, 0.24, orange),
     ):  # fmt: skip
-        rows.append(part((0, 0, (low + high) / 2 * height),
-                         (share * width, share * width, (high - low) * height), colour))  # fmt: skip
+        size = (share * width, share * width, (high - low) * height)
+        rows.append(part((0, 0, (low + high) / 2 * height), size, colour))
     return Body(table(rows))
 
 

@@ -326,7 +326,8 @@ def _lamps(frame: Frame, image: jax.Array, depth: jax.Array) -> jax.Array:
         camera = row[0].astype(jnp.int32)
         u, v = jnp.round(row[1]).astype(jnp.int32), jnp.round(row[2]).astype(jnp.int32)
         hidden = depth[camera, v, u] < row[3] - 0.15
-        top, left = jnp.clip(v - tall // 2, 0, height - tall), jnp.clip(u - wide // 2, 0, width - wide)
+        top = jnp.clip(v - tall // 2, 0, height - tall)
+        left = jnp.clip(u - wide // 2, 0, width - wide)
         down = top + jnp.arange(tall) - row[2]
         across = left + jnp.arange(wide) - row[1]
         weight = 0.9 * jnp.exp(-(down[:, None] ** 2 + across**2) / (2.0 * row[4] ** 2))

@@ -14,7 +14,7 @@ import numpy as np
 from alpamayo_jax.clip import GRID_DT
 from alpamayo_jax.sim.aside import Aside
 from alpamayo_jax.sim.motion import Motion
-from alpamayo_jax.sim.rules import CAUSES, Speed
+from alpamayo_jax.sim.rules import Speed
 from alpamayo_jax.sim.seen import others_of
 from alpamayo_jax.sim.sideways import Line, Move, Swerve
 from alpamayo_jax.sim.style import State, Style, Task, rows_at
@@ -36,7 +36,7 @@ class Drive:
       x, y, heading: world pose of the rear axle.
       s, d: route coordinates of the rear axle.
       v: speed; a, kappa: the controls applied from this row to the next.
-      cause: int32, index in `CAUSES` of what set `a`.
+      cause: int32, index in `rules.CAUSES` of what set `a`.
       actor: int32, number of the actor that is the cause, or -1.
       blocker: int32, number of the actor that keeps it from moving aside, or -1.
       moves: decisions to move aside.

@@ -1,7 +1,7 @@
 """Why the expert does what it is about to do, told from what can be seen at one step.
 
-The decision is what the expert does half a second later (table 3 of the paper); what is named as its
-cause is read only from the state at its own time: the light's colour now, the lead's brakes now.
+The decision is what the expert does half a second later (table 3 of the paper); what is named as
+its cause is read only from the state at its own time: the light now, the lead's brakes now.
 """
 
 import dataclasses
@@ -93,8 +93,8 @@ class Explainer:
         gap = float(other.s[k] - other.ahead[k] - self.drive.s[k] - FRONT)
         fact = {"gap_m": round(gap, 2), "speed_mps": round(float(other.motion.v[k]), 2)}
         attributes = {"type": name, "category": kind.value, "pose": pose, "motion": motion}
-        return Component(kind=Kind.OBJECT, attributes=attributes,
-                         seen_at=round(float(self.drive.t[k]), 3), track=number, fact=fact)  # fmt: skip
+        seen = round(float(self.drive.t[k]), 3)
+        return Component(Kind.OBJECT, attributes, seen, track=number, fact=fact)
 
     def _noun(self, number: int) -> str:
         kind = self.others[number].actor.kind

@@ -12,7 +12,8 @@ def map_lines(layout: Layout) -> MapLines:
     """Lanes, crosswalks, stop lines and drivable areas of a layout.
 
     A lane is a pair of boundaries `lane_left:MARK` and `lane_right:MARK` and a `lane_centre`, a
-    crosswalk a pair of `ped_crossing_edge1` and `ped_crossing_edge2`; lines of one thing share an id.
+    crosswalk a pair of `ped_crossing_edge1` and `ped_crossing_edge2`; lines of one thing share an
+    id.
     """
     lines: list[tuple[str, str, np.ndarray]] = []
     for i, lane in enumerate(layout.lanes):

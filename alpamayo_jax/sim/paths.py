@@ -99,7 +99,7 @@ def build_path(
 
     Args:
       pieces: (length in metres, curvature at its end in 1/m); curvature begins at 0.
-      start: s of the first sample, at most 0; pieces begin at s = 0, before it the path is straight.
+      start: s of the first sample, at most 0; pieces begin at s = 0, before it all is straight.
       origin: world position of s = 0.
       heading: heading at s = 0, radians.
 

@@ -29,8 +29,9 @@ def procedural_scene(
       seed, index, seconds, family, cameras, image_size: as in `source.procedural_clip`.
 
     Returns:
-      A scene with its class, cause and label; its `world` is the played scenario, and its agents are
-      the world's actors in their order. The label is None where the scene ends before the moment.
+      A scene with its class, cause and label; its `world` is the played scenario, and its agents
+      are the world's actors in their order. Without a label it ends before the
+      moment.
 
     Raises:
       ConfigError: an argument out of range.

@@ -1,7 +1,7 @@
 """Scenes of recorded drives: poses, agents and maps of a clip on the grid of the closed loop.
 
-Any clip gives a scene. Without agents nothing can be hit; without drivable areas a road has no edge,
-so that nothing is off-road (AlpaSim counts a missing off-road column as 0, too).
+Any clip gives a scene. Without agents nothing can be hit; without drivable areas a road has no
+edge, so that nothing is off-road (AlpaSim counts a missing off-road column as 0, too).
 """
 
 import dataclasses

@@ -221,7 +221,8 @@ def _rectangles(view: View, corners: np.ndarray) -> tuple[np.ndarray, ...]:
     if isinstance(view.intrinsics, Pinhole):
         # Cut each edge at the near plane, behind which a pinhole cannot project.
         rise = b[..., 2] - a[..., 2]
-        cut = np.clip((draw.NEAR - a[..., 2]) / np.where(rise == 0.0, 1.0, rise), 0.0, 1.0)[..., None]
+        rise = np.where(rise == 0.0, 1.0, rise)
+        cut = np.clip((draw.NEAR - a[..., 2]) / rise, 0.0, 1.0)[..., None]
         crossing = a + cut * (b - a)
         a, b = (np.where(p[..., 2:] < draw.NEAR, crossing, p) for p in (a, b))
         points = np.concatenate([a, b], 1)
@@ -263,7 +264,8 @@ def _lamp_rows(
             uv, valid = project(seen, view.intrinsics)
             metres = np.linalg.norm(seen, axis=-1)
             size = np.array([view.width, view.height])
-            inside = valid & (uv > -0.4).all(-1) & (uv < size - 0.6).all(-1) & (metres < _LAMP_REACH)
+            inside = valid & (uv > -0.4).all(-1) & (uv < size - 0.6).all(-1)
+            inside &= metres < _LAMP_REACH
             lens = view.intrinsics
             scale = lens.fx if isinstance(lens, Pinhole) else lens.forward_poly[1]
             for k in np.flatnonzero(inside):

@@ -43,7 +43,7 @@ class Limits:
     """The highest speed at each place of the route, for its curves or for its bumps."""
 
     def __init__(self, s: np.ndarray, speed: np.ndarray, brake: float):
-        """Lowers `speed` [N] at s [N] to what can be braked to; v_i^2 <= v_j^2 + 2 b (s_j - s_i)."""
+        """Lowers `speed` [N] at s [N] to what can be braked to: v^2 falls by 2 b per metre."""
         reach = np.minimum(speed, 40.0) ** 2 + 2.0 * brake * s
         limits = np.sqrt(np.minimum.accumulate(reach[::-1])[::-1] - 2.0 * brake * s)
         self.values, self._brake = limits, brake

@@ -165,7 +165,7 @@ def sample_scenario(
 
 
 def _bystanders(rng: np.random.Generator, draft: Draft, seconds: float) -> tuple[Actor, ...]:
-    """Parked cars on the shoulder, people on the verge, and oncoming traffic: none concerns the ego."""
+    """Parked cars, people on the verge, and oncoming traffic: none of them concerns the ego."""
     layout, others = draft.world.layout, []
     route, last = layout.route, float(layout.route.s[-1])
     shoulder = -layout.width / 2 - layout.edges[0]

@@ -101,7 +101,7 @@ def _other(route: Path, actor: Actor, motion: Motion) -> Other:
         speed=motion.v * np.cos(course),
         across=motion.v * np.sin(course),
         gone=np.abs(motion.s - actor.s),
-        sidling=np.gradient(motion.d, GRID_DT) * np.sign(np.cos(motion.yaw - way)) * actor.direction,
+        sidling=np.gradient(motion.d, GRID_DT) * np.sign(np.cos(course)) * actor.direction,
         meeting=None if actor.path is route or not motion.v.any() else _meeting(route, actor),
     )
 

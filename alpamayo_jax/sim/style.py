@@ -98,7 +98,9 @@ class Task:
     style: Style
 
 
-def rows_at(others: tuple[Other, ...], table: list[list[tuple]], k: int, s: float) -> tuple[Row, ...]:
+def rows_at(
+    others: tuple[Other, ...], table: list[list[tuple]], k: int, s: float
+) -> tuple[Row, ...]:
     """Who is present at step k between 60 m behind and 160 m ahead of s."""
     found = []
     for number, (other, rows) in enumerate(zip(others, table)):

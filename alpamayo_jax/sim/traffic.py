@@ -47,6 +47,7 @@ _SPACING = 1.25  # metres between them
 _SIDE = 0.3  # metres kept to the side
 _CATCH_UP = 0.3  # 1/s: extra speed per metre behind the recording
 _FASTER = 3.0  # m/s of extra speed at most
+_LATE = 0.5  # metres behind the recording that count as late
 _EXTENSION = 60.0  # metres of lanes beyond a track
 _MOVES = 3.0  # metres of a track that is worth a path
 _JOIN = 4.0  # metres from the end of a track to the lane that it goes on in
@@ -203,23 +204,27 @@ def _react(
     there = jnp.concatenate([agents.present & scene.agent_solid, jnp.ones(1, bool)])
     ahead = jnp.arange(_REACH) * _SPACING
 
-    def accelerate(i, line, along, speed, wanted):
+    def accelerate(i, line, along, speed, wanted, behind):
         points, headings = polylines.interpolate(line, along + length[i] / 2 + ahead)
         gap, who = gap_ahead(
             points, headings, width[i], others, sizes, there & (jnp.arange(len(there)) != i)
         )
         lead = (velocity[who] * jnp.stack([jnp.cos(headings[0]), jnp.sin(headings[0])])).sum()
         keep = idm_accel(speed, jnp.inf, gap, jnp.maximum(lead, 0.0))
-        return jnp.clip(jnp.minimum((wanted - speed) / TICK, keep), -IDM.hardest, None)
+        # Who is where it was recorded may accelerate as it did.
+        most = jnp.where(behind > _LATE, IDM.accel, jnp.inf)
+        follow = jnp.minimum((wanted - speed) / TICK, most)
+        return jnp.maximum(jnp.where(keep < 0, jnp.minimum(follow, keep), follow), -IDM.hardest)
 
     # As fast as recorded, faster where it has fallen behind, and as before where that has ended.
     ended = ~recorded.present & paths.goes_on
     recorded_speed = jnp.where(ended, agents.speed, (track[1] - track[0]) / TICK)
+    own_speed = jnp.where(fresh, recorded_speed, agents.speed)
     behind = jnp.where(ended, 0.0, jnp.maximum(track[0] - along, 0.0))
     wanted = recorded_speed + jnp.minimum(_CATCH_UP * behind, _FASTER)
     count = jnp.arange(agents.pose.shape[0])
-    accel = jax.vmap(accelerate)(count, paths.line, along, agents.speed, wanted)
-    speed = jnp.maximum(agents.speed + TICK * accel, 0.0)
+    accel = jax.vmap(accelerate)(count, paths.line, along, own_speed, wanted, behind)
+    speed = jnp.maximum(own_speed + TICK * accel, 0.0)
     new = jnp.minimum(along + TICK * speed, paths.end)
     xy, yaw = jax.vmap(polylines.interpolate)(paths.line, new)
     on_track = jnp.abs(new - track[1]) < 0.05

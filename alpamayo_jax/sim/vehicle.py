@@ -103,7 +103,7 @@ def derivative(state: Array, command: Array, cfg: VehicleConfig = VEHICLE) -> Ar
 def advance(
     state: Array, command: Array, duration: float = 0.1, cfg: VehicleConfig = VEHICLE
 ) -> Array:
-    """The state after `duration` seconds of one command; it never rolls backwards.
+    """The state after `duration` seconds of one command; the speed never falls below 0.
 
     Args:
       state: [..., 8].

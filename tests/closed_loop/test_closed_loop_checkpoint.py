@@ -11,7 +11,7 @@ from loop_scenes import sight, straight
 from alpamayo_jax.closed_loop import checkpoint as checkpoint_lib
 from alpamayo_jax.closed_loop.cameras import SceneCameras
 from alpamayo_jax.closed_loop.checkpoint import CheckpointPolicy
-from alpamayo_jax.closed_loop.runner import Moment
+from alpamayo_jax.closed_loop.hosted import Moment
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.settings import SampleSettings

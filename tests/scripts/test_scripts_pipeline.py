@@ -75,8 +75,9 @@ def test_the_report_has_tables_curves_and_pictures(pipeline_run):
     rollouts = len(list((pipeline_run.workdir / "rollouts").glob("*.png")))
     rewards = page.count("mean of every rollout</figcaption>")
     assert rollouts == 2 and rewards >= 5
-    # Error over time, one window, three loss curves.
-    assert len(images) == 5 + rewards + rollouts
+    # Error over time, one window, three loss curves; one street of the closed loop.
+    others = len(images) - rewards - rollouts
+    assert 5 < others <= 5 + 4
     for data in images:
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             image.load()

@@ -27,7 +27,10 @@ def test_what_is_told():
     assert row["plans_per_second"] == pytest.approx(4 / 0.5)
 
 
-def test_a_driver_that_is_full_says_so():
-    with Server(make_driver(max_sessions=1)) as server, pytest.raises(grpc.RpcError) as error:
-        measure(server.address, 2, 1, car())
+@pytest.mark.parametrize("fits, sessions", [(1, 2), (3, 4), (7, 8)])
+def test_a_driver_that_is_full_says_so(fits, sessions):
+    """Whoever is refused, the others wait in vain and are not what is told."""
+    driver = make_driver(max_sessions=fits)
+    with Server(driver) as server, pytest.raises(grpc.RpcError) as error:
+        measure(server.address, sessions, 1, car())
     assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -126,7 +126,8 @@ class SpeedTest(parameterized.TestCase):
 
     def test_who_signals_is_let_in(self):
         world = World(layout(same=1))
-        contender = vehicle(20.0, 3.5, world.layout.route, speed=8.0, shifts=(Shift(4.0, 0.0, 3.0),))
+        shift = Shift(4.0, 0.0, 3.0)
+        contender = vehicle(20.0, 3.5, world.layout.route, speed=8.0, shifts=(shift,))
         run = driven(World(world.layout, (contender,)))
         (first, *_), = np.nonzero(run.cause == CAUSES.index("cut_in"))
         self.assertBetween(run.t[first], 3.0 + STYLE.reaction - 0.05, 5.0)

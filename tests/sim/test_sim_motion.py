@@ -35,7 +35,8 @@ class MotionTest(parameterized.TestCase):
                                    atol=1e-9)  # fmt: skip
 
     def test_a_shift_is_smooth_and_signalled(self):
-        motion = move(Actor(Kind.CAR, PATH, 0.0, 3.5, speed=10.0, shifts=(Shift(3.0, 0.0, 3.0),)), 101)
+        shifts = (Shift(3.0, 0.0, 3.0),)
+        motion = move(Actor(Kind.CAR, PATH, 0.0, 3.5, speed=10.0, shifts=shifts), 101)
         self.assertAlmostEqual(float(motion.d[30]), 3.5)
         self.assertAlmostEqual(float(motion.d[60]), 0.0)
         self.assertLess(float(motion.yaw[45]), -0.1)

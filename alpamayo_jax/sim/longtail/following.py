@@ -90,7 +90,7 @@ def _overtake(rng: np.random.Generator, seconds: float, blockers: int) -> Draft:
     place = FRONT + reach + (speed - slow) * meets + lead.lwh[0] / 2
     actors = [dataclasses.replace(lead, s=place)]
     # The first is beside the ego when it would like to move over; the others follow.
-    s = speed * meets + rng.uniform(-2.0, 6.0)
+    s = speed * meets + rng.uniform(3.0, 8.0)
     for _ in range(blockers):
         fast = slow * rng.uniform(1.5, 1.8)
         start = s - fast * meets
