@@ -18,6 +18,9 @@ SPEEDS = (6.0, 7.0, 8.0)  # m/s
 STOP_S, NUDGE_S = 4.0, 3.0  # how long a stop and a step aside take
 NUDGE = 1.8  # metres aside
 FRONT = 3.85  # metres from the rear axle to the front bumper
+_CAR = (4.6, 1.9, 1.6)  # length, width, height
+_COAT = (230.0, 60.0, 200.0)
+_BRAKE, _HAZARD, _HEAD = (255.0, 36.0, 24.0), (255.0, 160.0, 20.0), (255.0, 255.0, 235.0)
 
 
 class Cause(enum.StrEnum):
@@ -190,21 +193,22 @@ def boxes(moment: Moment, times: np.ndarray) -> list[Box]:
     bumper = moment.distance + FRONT
     meets = (bumper + 1.5 - FRONT / 2) / moment.speed  # when who keeps going is at what crosses
     sign = 1.0 if rng.random() < 0.5 else -1.0
-    paint = tuple(rng.uniform((0.0, 0.1, 0.6), (0.2, 0.4, 1.0)))
+    paint = tuple(rng.uniform((0.0, 25.0, 100.0), (50.0, 100.0, 200.0)))
     if moment.cause is Cause.RED:
         x, y = np.full_like(times, bumper + 3.5), sign * 7.0 * (times - meets - 0.3)
         return [Box("VEHICLE", x, y, zero + sign * np.pi / 2, (5.0, 2.0, 1.6), paint)]
     if moment.cause is Cause.STOPPED:
         x = np.full_like(times, bumper + 2.0 + 2.5)
-        return [Box("VEHICLE", x, zero, zero, (5.0, 2.3, 2.2), paint)]
+        return [Box("VEHICLE", x, zero, zero, (5.0, 2.3, 2.2), paint, _BRAKE)]
     if moment.cause is Cause.PERSON:
         # With a pram, and slowly: large enough to be seen, and in view from the start.
         x, y = np.full_like(times, bumper + 2.0), sign * 0.5 * (times - meets - 0.2)
-        return [Box("PEDESTRIAN", x, y, zero + sign * np.pi / 2, (1.5, 0.8, 1.8), paint)]
-    if moment.cause in (Cause.LEFT, Cause.RIGHT):
-        x = np.full_like(times, moment.distance + FRONT + 2.4)
-        y = zero + (1.3 if moment.cause is Cause.LEFT else -1.3)
-        return [Box("VEHICLE", x, y, zero, (4.6, 1.9, 1.6), paint)]
+        return [Box("PEDESTRIAN", x, y, zero + sign * np.pi / 2, (1.5, 0.8, 1.8), _COAT)]
+    x = np.full_like(times, moment.distance + FRONT + 2.4)
+    if moment.cause is Cause.RIGHT:
+        return [Box("VEHICLE", x, zero - 1.3, zero, _CAR, paint, _HAZARD)]
+    if moment.cause is Cause.LEFT:  # where it stands, it faces the ego
+        return [Box("VEHICLE", x, zero + 1.3, zero + np.pi, _CAR, paint, _HEAD, front_lit=True)]
     return []
 
 
