@@ -40,6 +40,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from alpamayo_jax import cli, convert, distributed, recipe, reporting
+from alpamayo_jax.rl.assemble import Learning
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.rl.guard import PolicyCollapsed
@@ -135,7 +136,7 @@ def _with_start(
     return begun
 
 
-def _before(workdir: pathlib.Path, learning: recipe.Learning) -> dict[str, float]:
+def _before(workdir: pathlib.Path, learning: Learning) -> dict[str, float]:
     """What the policy is measured at before it learns; measured once."""
     path = workdir / "before.json"
     if not path.exists():

@@ -47,10 +47,12 @@ def test_reinforcement_learning_lists_at_most_60_too():
 @pytest.mark.parametrize("name", [*SECTIONS, *RL_SECTIONS])
 def test_each_is_documented_and_read(name):
     kind = (SECTIONS | RL_SECTIONS)[name]
-    read = ["recipe.py", "train/assemble.py", "train/stages.py"]
+    package = ROOT / "alpamayo_jax"
+    read = [*(package / "recipe").glob("*.py")]
+    read += [package / "train" / file for file in ("assemble.py", "stages.py")]
     if name in RL_SECTIONS:
-        read = [p.relative_to(ROOT / "alpamayo_jax") for p in (ROOT / "alpamayo_jax/rl").rglob("*.py")]
-    source = "".join((ROOT / "alpamayo_jax" / path).read_text() for path in read)
+        read = (package / "rl").rglob("*.py")
+    source = "".join(path.read_text() for path in read)
     source += (ROOT / "experiments" / "train.py").read_text()
     for field in dataclasses.fields(kind):
         assert re.search(rf"^      (\w+, )?{field.name}: \S", kind.__doc__, re.M), field.name
