@@ -150,6 +150,12 @@ def require_agreement(values: Mapping[str, Any], what: str = "configuration") ->
         )
 
 
+def wait_for_all(what: str) -> None:
+    """Returns once every process has called it with the same words."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
 def row_shard(mesh: Mesh, rules: AxisRules) -> tuple[int, int]:
     """(which part of every global batch this process feeds, how many parts there are).
 

@@ -7,14 +7,16 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from alpamayo_jax.clip import Clip
+from alpamayo_jax.closed_loop import page, summary
+from alpamayo_jax.closed_loop.cameras import SceneCameras
+from alpamayo_jax.closed_loop.runner import Run
 from alpamayo_jax.data.sources import ClipSource
 from alpamayo_jax.evaluate import Evaluation, WindowResult
 from alpamayo_jax.train.loop import History
 from alpamayo_jax.types import Observation, Prediction
 from alpamayo_jax.viz import curves
-from alpamayo_jax.viz.drive import drive_picture, front_camera
+from alpamayo_jax.viz.drive import clip_picture
 from alpamayo_jax.viz.report import Report
-from alpamayo_jax.viz.scene import scene_at
 
 # What tables for people show, and under which heading; `summary.json` has every metric.
 SHOWN = {
@@ -26,6 +28,11 @@ SHOWN = {
     "ade_constant_velocity": "const. velocity",
     "ade_constant_turn_rate": "const. turn rate",
 }
+
+_CLOSED_LOOP = (
+    "scene_score", "collision_any", "collision_at_fault", "offroad", "progress", "incidents",
+    "kilometres",
+)  # fmt: skip
 
 
 def shown_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -55,23 +62,8 @@ def window_picture(
       future_xyz: recorded [W, 3], or None where the clip ends.
       title: one line.
     """
-    seen = {camera.camera_index for camera in observation.cameras}
-    camera = front_camera([c for c in clip.cameras if c.index in seen])
-    frame = None
-    if camera is not None:
-        (frames,) = [c for c in observation.cameras if c.camera_index == camera.index]
-        frame = frames.images[-1]
-    return drive_picture(
-        path,
-        frame,
-        camera,
-        prediction.xyz,
-        observation.ego_history_xyz,
-        future_xyz,
-        ground_z=clip.ground_z,
-        reasoning=prediction.reasoning,
-        title=title or f"{clip.clip_id}, t0 = {observation.t0:.1f} s",
-        scene=scene_at(clip, observation.t0),
+    return clip_picture(
+        path, clip, observation, prediction.xyz, future_xyz, prediction.reasoning, title
     )
 
 
@@ -132,6 +124,43 @@ def add_evaluation(
         )
 
 
+def closed_loop_numbers(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Flat names -> the numbers of `recipe.drive_closed_loop`: closed_loop_METRIC_POLICY.
+
+    METRIC is scene_score, collision_any, collision_at_fault, offroad, progress, incidents or
+    kilometres; the trained policy has no POLICY at the end.
+    """
+    found = {}
+    for name, run in runs.items():
+        scores = summary.scores(run)
+        values = scores.mean | {
+            "scene_score": scores.scene_score,
+            "incidents": float(np.nansum(scores.rollouts["offroad_or_collision"])),
+            "kilometres": float(np.nansum(scores.rollouts["dist_traveled_m"])) / 1000.0,
+        }
+        for metric in _CLOSED_LOOP:
+            suffix = "" if name == "policy" else f"_{name}"
+            found[f"closed_loop_{metric}{suffix}"] = values[metric]
+    return found
+
+
+def add_closed_loop(report: Report, runs: Mapping[str, Run], cameras: SceneCameras) -> None:
+    """A section with a row per policy, and the worst street of the trained one; or nothing."""
+    if not runs:
+        return
+    run = runs["policy"]
+    report.section(
+        "Closed loop",
+        f"{len(run.scenes)} simulated streets that are new to the policy, driven by each policy. A "
+        "rollout counts until it collides, leaves the road or is 4 m from the expert's path. Scene "
+        "score: 0 after a collision at fault or off-road, else the progress over 0.8, at most 1.",
+    )
+    report.table([
+        {"policy": name.replace("_", " ")} | summary.all_row(driven) for name, driven in runs.items()
+    ])
+    page.add_scene(report, run, summary.worst(run, 1)[0], 0, cameras)
+
+
 def add_training(report: Report, histories: Mapping[str, History]) -> None:
     """A section with the loss curves of the training stages."""
     report.section("Training")
@@ -146,6 +175,74 @@ def add_training(report: Report, histories: Mapping[str, History]) -> None:
             f"{history.steps[-1]} steps in {history.seconds:.0f} s, "
             f"{100 * history.data_seconds / history.seconds:.1f} % of it waiting for data.",
         )
+
+
+# Numbers of a log of reinforcement learning that are no reward, and those of the loop itself.
+_ABOUT_ROLLOUTS = {
+    "num_tokens": "tokens per sample",
+    "reward_std": "deviation of the reward within a group",
+    "kl": "divergence from the start",
+    "entropy": "entropy of sampled tokens",
+}
+
+
+def change_rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A table of what was measured before and after reinforcement learning, the reward first."""
+    names = sorted(after, key=lambda name: name != "reward")
+    return [
+        {"metric": name, "before": before.get(name), "after": after[name]} for name in names
+    ]
+
+
+def add_learning(
+    report: Report,
+    history: History,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    pictures: Sequence[pathlib.Path] = (),
+) -> None:
+    """Sections with rewards before and after, a curve of every component, and example rollouts.
+
+    Args:
+      report: where to.
+      history: the log of the stage.
+      before, after: means on held-out windows.
+      pictures: of rollouts.
+    """
+    report.section(
+        "Reinforcement learning",
+        f"{history.steps[-1]} steps in {history.seconds:.0f} s; means on held-out windows before and "
+        f"after.",
+    )
+    report.table(change_rows(before, after))
+    names = [name for name in after if name in history.metrics]
+    names = sorted(names, key=lambda name: (name in _ABOUT_ROLLOUTS, name != "reward"))
+    names += [name for name in _ABOUT_ROLLOUTS if name in history.metrics and name not in names]
+    report.pictures([
+        (
+            curves.curves(
+                {name: (history.steps, history.metrics[name])},
+                title=_ABOUT_ROLLOUTS.get(name, name),
+                ylabel=name,
+                smooth=5,
+            ),
+            f"{_ABOUT_ROLLOUTS.get(name, name)}, mean of every rollout",
+        )
+        for name in names
+    ])
+    if pictures:
+        report.section("Example rollouts", "The best and the worst samples of a window.")
+        for path in pictures:
+            report.picture(path, path.stem.replace("_", " "), jpeg_quality=85)
+
+
+def write_learning_page(
+    workdir: pathlib.Path, history: History, before: Mapping[str, float], after: Mapping[str, float]
+) -> pathlib.Path:
+    """`rewards.html` of a run of `experiments/train.py` that learned from rewards."""
+    report = Report("Reinforcement learning", str(workdir))
+    add_learning(report, history, before, after, sorted((workdir / "rollouts").glob("*.png")))
+    return report.write(workdir / "rewards.html")
 
 
 def write_evaluation_page(

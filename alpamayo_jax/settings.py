@@ -1,7 +1,8 @@
 """Every knob of training, with its meaning and its default.
 
-`train_config()` is the whole as a `ConfigDict`; a file in `configs/` changes what it wants, flags
-(`--config.stage.steps=100`) change it again, and `recipe` makes parts of it.
+`train_config()`, or `rl_config()` for reinforcement learning, is the whole as a `ConfigDict`; a file
+in `configs/` changes what it wants, flags (`--config.stage.steps=100`) change it again, and `recipe`
+makes parts of it.
 """
 
 import dataclasses
@@ -14,15 +15,18 @@ class DataSettings:
     """Clips, and which of their windows train and test.
 
     Attributes:
-      source: "procedural" (simulated drives), "clips" (a folder of recorded ones), "store" (what
-        `experiments/ingest.py` wrote) or "physical_ai" (NVIDIA's data set in its own layout).
-      root: the folder of all but procedural.
+      source: "procedural" (simulated drives), "controlled" (simulated moments with one known right
+        decision each), "clips" (a folder of recorded ones), "store" (what `experiments/ingest.py`
+        wrote) or "physical_ai" (NVIDIA's data set in its own layout).
+      root: the folder of all but the simulated.
       mixture: what else trains, each "WEIGHT KIND PATH" with a KIND of `source` or "questions" (a
         table in the form of LingoQA, for objective tokens only); `source` itself has weight 1.
-      num_clips: procedural: how many drives train.
+      num_clips: procedural, controlled: how many drives train.
       cameras: procedural: 1 (a front camera), 4 (those of the release) or 7 (all around).
-      num_test_clips: how many are held out: more of procedural, the last of a store or of
+      num_test_clips: how many are held out: more of the simulated, the last of a store or of
         physical_ai.
+      wrong_reasoning: controlled: share of the drives that train whose reasoning is wrong.
+      wrong_trajectory: controlled: share whose trajectory contradicts their reasoning.
       train_seconds: clips: windows that train lie in (first, last) on each clip's clock; None is
         an open end.
       test_seconds: clips: windows that are held out.
@@ -46,6 +50,8 @@ class DataSettings:
     num_clips: int = 32
     cameras: int = 1
     num_test_clips: int = 8
+    wrong_reasoning: float = 0.0
+    wrong_trajectory: float = 0.0
     train_seconds: tuple = (0.0, 50.0)
     test_seconds: tuple = (58.0, None)
     train_stride_s: float = 0.2
@@ -82,7 +88,8 @@ class StageSettings:
     Attributes:
       objective: "tokens" (stages 1 and 2: cross-entropy on conversations), "expert" (flow matching,
         language model frozen), "joint" (both, the flow's gradient stops at the cache) or "render"
-        (self-supervised pretraining of the triplane alone).
+        (self-supervised pretraining of the triplane alone); with sections `rl` and `reward` "grpo"
+        (stage 3, of the language model) or "grpo_expert" (of the expert, language model frozen).
       components: what the assistant is taught to say while driving, some of "cot", "meta_action",
         "traj_future"; empty: reasoning, the meta-action where there is one, the future. Windows
         with a question are answered instead.
@@ -135,6 +142,123 @@ class StageSettings:
     lora_rank: int = 0
     lora_alpha: float = 32.0
     lora_layers: tuple[str, ...] = (r"vlm/language_model/layers/.*",)
+
+
+@dataclasses.dataclass(frozen=True)
+class RLSettings:
+    """Stage 3: groups of samples per window, scored, and what is learned from the scores.
+
+    `stage.batch_size` is how many windows one optimiser step sees, each with its group.
+
+    Attributes:
+      algorithm: "paper" (softmax-weighted log-likelihood, equation 10), "grpo" (the released one:
+        advantages over their deviation, clipped ratios), "dr_grpo" (without the deviation, over a
+        constant length) or "gspo" (one ratio per sample).
+      num_samples: K, the size of a group.
+      batches_per_rollout: batches that are rolled out together, with the same parameters.
+      epochs: how often each of them is trained on before the next rollout.
+      prompt_length: tokens that prompts are padded to; 0: `data.max_length`, which has room for whole
+        conversations.
+      temperature: of sampling; log-probabilities are those at temperature 1.
+      top_p: nucleus of sampling.
+      max_reasoning_tokens: longest reasoning, end token included.
+      constrained: admit only whole trajectories: as many trajectory tokens as the future has, then
+        its end. Otherwise they are sampled freely, as released.
+      flow_steps: grpo_expert: Euler steps of the stochastic flow; 0: as the model comes.
+      flow_noise: grpo_expert: sigma(t) = flow_noise (1 - t) of these steps.
+      mean: of the loss: "token_mean" over all tokens, "sequence_mean" over samples of their means, or
+        "" for the algorithm's own.
+      beta: paper: of the softmax over a group's advantages; also of curation.
+      clip_low: the ratio is clipped below 1 minus this ...
+      clip_high: ... and above 1 plus this.
+      dual_clip: bound of a negative advantage's loss, in advantages; 0: none.
+      kl: weight of the divergence from the policy that the stage began with; 0 computes none.
+      kl_estimator: of it: "k1" or "k3".
+      entropy: weight of the entropy of sampled tokens, as a bonus.
+      oversample: windows rolled out per window that is trained on. Above 1 those are kept whose
+        rollouts say most: the model's probabilities diverge most from those the rewards imply.
+      share_random: of the windows kept, how many are random instead.
+      guard_steps: the run stops where the mean of the last so many rollouts is worse than the first
+        ones by the next two; 0: never.
+      guard_drop: a fall of the mean reward by this.
+      guard_growth: samples this many times as long.
+      eval_windows: held-out windows on which the policy is measured before and after; 0: all.
+      eval_samples: per held-out window.
+      picture_every: steps between pictures of rollouts; 0: none.
+      copy_params: roll out with all parameters on every device, where the mesh splits them: they are
+        then gathered once per rollout instead of once per token.
+    """
+
+    algorithm: str = "grpo"
+    num_samples: int = 12
+    batches_per_rollout: int = 1
+    epochs: int = 1
+    prompt_length: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_reasoning_tokens: int = 256
+    constrained: bool = False
+    flow_steps: int = 0
+    flow_noise: float = 0.7
+    mean: str = ""
+    beta: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    dual_clip: float = 10.0
+    kl: float = 0.0
+    kl_estimator: str = "k3"
+    entropy: float = 0.0
+    oversample: int = 1
+    share_random: float = 0.5
+    guard_steps: int = 20
+    guard_drop: float = 1.0
+    guard_growth: float = 2.0
+    eval_windows: int = 64
+    eval_samples: int = 6
+    picture_every: int = 0
+    copy_params: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardSettings:
+    """What reinforcement learning pays for.
+
+    Attributes:
+      reasoning: weight of the critic's 0 to 5 for the reasoning. Each component is scaled to its
+        range before it is weighted; one with weight 0 is logged all the same.
+      consistency: weight of whether the trajectory does what the reasoning says, 0 or 1.
+      imitation: weight of the mean distance to the recorded trajectory, up to `max_ade`.
+      collision: weight of running into a recorded road user, 0 or 1.
+      jerk: weight of the mean jerk.
+      comfort: weight of the share of comfort checks passed.
+      format: weight of whether the answer is complete and well formed, 0 or 1.
+      max_ade: metres; a trajectory farther away than this costs no more.
+      critic: of the reasoning: "structured" (compares parsed decisions and causes; no model),
+        "endpoint" (an OpenAI-compatible chat endpoint) or "local" (a policy of this library that
+        can answer questions).
+      critic_url: endpoint: its base address.
+      critic_model: endpoint: the model's name; local: a checkpoint directory.
+      critic_key_env: endpoint: environment variable of the API key; "": none.
+      critic_timeout_s: endpoint: of one attempt.
+      critic_attempts: endpoint: per sample, before it is left out.
+      critic_cache: folder that keeps answers; "": `critic_cache` in the working directory.
+    """
+
+    reasoning: float = 1.0
+    consistency: float = 1.0
+    imitation: float = 1.0
+    collision: float = 1.0
+    jerk: float = 0.1
+    comfort: float = 0.0
+    format: float = 0.5
+    max_ade: float = 5.0
+    critic: str = "structured"
+    critic_url: str = ""
+    critic_model: str = ""
+    critic_key_env: str = "OPENAI_API_KEY"
+    critic_timeout_s: float = 60.0
+    critic_attempts: int = 3
+    critic_cache: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,3 +337,41 @@ def train_config(preset: str = "tiny") -> ml_collections.ConfigDict:
         {"seed": 0, "preset": preset, "init_from": ""}
         | {name: dataclasses.asdict(section) for name, section in sections.items()}
     )
+
+
+# Knobs that a configuration of reinforcement learning lists, by section: at most 60 in all. A file
+# in `configs/` may set any other of these sections' knobs too, which then has a flag.
+_LISTED = {
+    "data": (
+        "source", "root", "num_clips", "num_test_clips", "train_seconds", "test_seconds",
+        "train_stride_s", "test_stride_s", "num_frames", "max_length", "labels",
+    ),
+    "stage": (
+        "objective", "steps", "batch_size", "accumulate", "learning_rate", "remat", "lora_rank",
+    ),
+    "mesh": ("data", "fsdp", "tensor"),
+    "precision": ("params", "frozen", "compute"),
+    "run": ("log_every", "save_every", "tensorboard"),
+    "rl": (
+        "algorithm", "num_samples", "batches_per_rollout", "epochs", "prompt_length", "temperature",
+        "top_p", "max_reasoning_tokens", "constrained", "beta", "kl", "entropy", "oversample",
+        "eval_windows", "picture_every",
+    ),
+    "reward": (
+        "reasoning", "consistency", "imitation", "collision", "jerk", "comfort", "format",
+        "critic", "critic_url", "critic_model",
+    ),
+}  # fmt: skip
+
+
+def rl_config(preset: str = "tiny") -> ml_collections.ConfigDict:
+    """As `train_config`, with `rl` and `reward` besides, for objectives "grpo" and "grpo_expert"."""
+    whole = train_config(preset)
+    whole.stage.objective, whole.run.log_every = "grpo", 1
+    whole.update(
+        rl=dataclasses.asdict(RLSettings()), reward=dataclasses.asdict(RewardSettings())
+    )
+    listed = {
+        name: {knob: whole[name][knob] for knob in knobs} for name, knobs in _LISTED.items()
+    }
+    return ml_collections.ConfigDict({"seed": 0, "preset": preset, "init_from": ""} | listed)

@@ -177,7 +177,7 @@ def param_shardings(axes: Mapping, shapes: Mapping, mesh: Mesh, rules: AxisRules
     return walk(axes, shapes, "")
 
 
-# Logical axes of the arrays of `types.TrainBatch` and `types.ModelInputs`, by field.
+# Logical axes of the arrays of `types.TrainBatch`, `types.ModelInputs` and `rl.types`, by field.
 BATCH_AXES: dict[str, tuple[str | None, ...]] = {
     "input_ids": ("batch", "length"),
     "attention_mask": ("batch", "length"),
@@ -197,6 +197,14 @@ BATCH_AXES: dict[str, tuple[str | None, ...]] = {
     "labels_mask": ("batch", "length"),
     "ego_future_xyz": ("batch", None, None),
     "ego_future_rot": ("batch", None, None, None),
+    "token_ids": ("batch", "samples", None),
+    "mask": ("batch", "samples", None),
+    "old_logprobs": ("batch", "samples", None),
+    "ref_logprobs": ("batch", "samples", None),
+    "advantages": ("batch", "samples"),
+    "counts": ("batch", "samples"),
+    "states": ("batch", "samples", None, None, None),
+    "logprobs": ("batch", "samples", None),
 }
 
 

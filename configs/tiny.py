@@ -47,6 +47,27 @@ def get_config() -> ml_collections.ConfigDict:
     sft.warmup_fraction = 0.1
     sft.weight_decay = 0.05
 
+    config.grpo = grpo = ml_collections.ConfigDict()  # stage 3: rewards for what it says and does
+    grpo.steps = 8
+    grpo.batch_size = 4  # windows per step, each with a group of samples
+    grpo.learning_rate = 1e-4
+
+    config.rl = rl = ml_collections.ConfigDict()  # how stage 3 samples, and learns from it
+    rl.algorithm = "grpo"  # or "paper", "dr_grpo", "gspo"
+    rl.num_samples = 8  # in a group
+    rl.max_reasoning_tokens = 48
+    rl.constrained = True  # only whole trajectories
+    rl.kl = 0.0  # weight of the divergence from the policy of stage 2
+    rl.eval_windows = 16  # held-out ones on which rewards are measured before and after
+    rl.eval_samples = 4  # on each
+    rl.picture_every = 4  # steps between pictures of rollouts
+
+    config.reward = reward = ml_collections.ConfigDict()  # weights
+    reward.reasoning = 1.0
+    reward.consistency = 1.0
+    reward.imitation = 1.0
+    reward.collision = 1.0
+
     config.expert = expert = ml_collections.ConfigDict()  # the flow, language model frozen
     expert.components = ("cot", "traj_future")
     expert.steps = 400
@@ -63,4 +84,9 @@ def get_config() -> ml_collections.ConfigDict:
     evaluation.max_new_tokens = 48
     evaluation.temperature = 0.6
     evaluation.pictures = 6
+
+    config.closed_loop = loop = ml_collections.ConfigDict()  # simulated streets, never driven before
+    loop.scenes = 16  # 0: none
+    loop.seconds = 10.0  # of each, 1.7 of them warm-up
+    loop.plan_every = 5  # steps of 0.1 s between two plans
     return config

@@ -2,6 +2,8 @@
 
     python experiments/benchmark.py --suite=train --workdir=OUT
     python experiments/benchmark.py --suite=data --workdir=OUT
+    python experiments/benchmark.py --suite=rl --workdir=OUT
+    python experiments/benchmark.py --suite=sim --workdir=OUT
 
 Suites:
 
@@ -10,6 +12,10 @@ Suites:
             beside Qwen3-VL of transformers with the same weights, batch and threads, in turns
     data    clips and windows per second with 0, 1 and 2 workers, read from a store of simulated
             drives, and the share of a tiny train step spent waiting for them
+    rl      rollouts per second of groups of 12 on one shared prefill, and of 12 independent samples;
+            the tiny policy, and the 0.5B policy of the paper (on CPUs as above)
+    sim     simulated seconds per second of the closed loop in 1, 16 and 256 scenes, of its metrics,
+            and with a camera; how much longer 16 times as many scenes take
 
 Writes OUT/summary.json: suite, phases (name -> median, spread from the 10th to the 90th percentile
 and more, see `alpamayo_jax/benchmark`), device and versions.
@@ -22,7 +28,7 @@ import jax
 from absl import flags
 
 from alpamayo_jax import cli
-from alpamayo_jax.benchmark import data, timing, train
+from alpamayo_jax.benchmark import data, rollouts, sim, timing, train
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.presets import PRESETS
@@ -60,7 +66,15 @@ def _data() -> dict:
     return data.run(rounds=_ROUNDS.value)
 
 
-SUITES = {"train": _train, "data": _data}
+def _rl() -> dict:
+    return rollouts.run(rollouts.cases(jax.default_backend()), rounds=_ROUNDS.value)
+
+
+def _sim() -> dict:
+    return sim.run(rounds=_ROUNDS.value)
+
+
+SUITES = {"train": _train, "data": _data, "rl": _rl, "sim": _sim}
 _SUITE = flags.DEFINE_enum("suite", None, list(SUITES), "What is measured.", required=True)
 
 

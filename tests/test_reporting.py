@@ -16,6 +16,7 @@ from alpamayo_jax.presets import preset
 from alpamayo_jax.testing.clips import small_clip
 from alpamayo_jax.testing.predictions import shifted_prediction
 from alpamayo_jax.train.loop import History
+from alpamayo_jax.viz import drive
 from alpamayo_jax.viz.report import Report
 
 POLICY = types.SimpleNamespace(config=preset("tiny"))
@@ -78,7 +79,7 @@ def test_a_window_is_one_picture(evaluation, tmp_path):
 def test_the_front_camera_is_shown(evaluation, monkeypatch):
     shown = {}
     monkeypatch.setattr(
-        reporting,
+        drive,
         "drive_picture",
         lambda path, frame, camera, *_, **named: shown.update(
             frame=frame, camera=camera, **named

@@ -19,6 +19,7 @@ SECTIONS = {
     "precision": settings.PrecisionSettings,
     "run": settings.RunSettings,
 }
+RL_SECTIONS = {"rl": settings.RLSettings, "reward": settings.RewardSettings}
 FILES = ("tokens_tiny", "sft_tiny", "expert_tiny", "lora_1gpu", "full_8gpu", "full_cluster")
 
 
@@ -35,19 +36,36 @@ def test_there_are_at_most_60():
     assert set(settings.train_config()) == {"seed", "preset", "init_from", *SECTIONS}
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+def test_reinforcement_learning_lists_at_most_60_too():
+    config = settings.rl_config()
+    assert set(config) == {"seed", "preset", "init_from", *SECTIONS, *RL_SECTIONS}
+    assert 3 + sum(len(config[name]) for name in (*SECTIONS, *RL_SECTIONS)) <= 60
+    for name in RL_FILES:
+        config = get_config(name)
+        assert sum(len(v) if hasattr(v, "keys") else 1 for v in config.values()) <= 70, name
+
+
+@pytest.mark.parametrize("name", [*SECTIONS, *RL_SECTIONS])
 def test_each_is_documented_and_read(name):
-    source = "".join(
-        (ROOT / "alpamayo_jax" / path).read_text()
-        for path in ("recipe.py", "train/assemble.py", "train/stages.py")
-    ) + (ROOT / "experiments" / "train.py").read_text()
-    for field in dataclasses.fields(SECTIONS[name]):
-        assert re.search(rf"^      {field.name}: \S", SECTIONS[name].__doc__, re.M), field.name
+    kind = (SECTIONS | RL_SECTIONS)[name]
+    package = ROOT / "alpamayo_jax"
+    read = [*(package / "recipe").glob("*.py")]
+    read += [package / "train" / file for file in ("assemble.py", "stages.py")]
+    if name in RL_SECTIONS:
+        read = (package / "rl").rglob("*.py")
+    source = "".join(path.read_text() for path in read)
+    source += (ROOT / "experiments" / "train.py").read_text()
+    for field in dataclasses.fields(kind):
+        assert re.search(rf"^      (\w+, )?{field.name}: \S", kind.__doc__, re.M), field.name
         whole_section = name in ("mesh", "precision")  # handed on as they are
-        assert whole_section or f".{field.name}" in source, field.name
+        named = f'"{field.name}"' in source and name == "reward"  # weights, by their names
+        assert whole_section or named or f".{field.name}" in source, field.name
 
 
-@pytest.mark.parametrize("name", FILES)
+RL_FILES = ("grpo_tiny", "grpo_expert_tiny", "grpo_8gpu")
+
+
+@pytest.mark.parametrize("name", (*FILES, *RL_FILES))
 def test_the_files_of_configs(name):
     config = get_config(name)
     if config.preset:
@@ -57,7 +75,8 @@ def test_the_files_of_configs(name):
             recipe.check(config)
         config.preset = "tiny"
         recipe.check(config)
-    assert set(config) == set(settings.train_config())
+    sections = set(settings.train_config() if name in FILES else settings.rl_config())
+    assert sections <= set(config) <= sections | {"sft", "expert"}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +111,36 @@ def test_what_makes_no_sense_is_refused(knob, value, words):
     config = settings.train_config()
     section, _, name = knob.rpartition(".")
     (config[section] if section else config)[name] = value
+    with pytest.raises(ConfigError, match=words):
+        recipe.check(config)
+
+
+@pytest.mark.parametrize(
+    "knob, value, words",
+    [
+        ("stage.objective", "ppo", "objective 'ppo' is unknown"),
+        ("rl.algorithm", "ppo", "rl.algorithm 'ppo' is unknown"),
+        ("rl.num_samples", 1, "rl.num_samples is 1, not 2 or more"),
+        ("rl.batches_per_rollout", 0, "rl.batches_per_rollout is 0"),
+        ("rl.epochs", 0, "rl.epochs is 0"),
+        ("rl.oversample", 0, "rl.oversample is 0"),
+        ("rl.share_random", 1.5, "rl.share_random is 1.5"),
+        ("rl.prompt_length", -1, "rl.prompt_length is -1"),
+        ("rl.temperature", 0.0, "temperature"),
+        ("rl.kl", -0.1, "rl.kl is -0.1"),
+        ("rl.guard_growth", 1.0, "growth"),
+        ("rl.eval_samples", 0, "rl.eval_samples is 0"),
+        ("rl.picture_every", -1, "rl.picture_every is -1"),
+        ("reward.max_ade", 0.0, "reward.max_ade is 0.0"),
+        ("reward.consistency", -1.0, "consistency is -1.0"),
+        ("reward.critic", "oracle", "reward.critic 'oracle' is unknown"),
+        ("stage.batch_size", 0, "stage.batch_size is 0"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_in_reinforcement_learning(knob, value, words):
+    config = settings.rl_config()
+    section, _, name = knob.partition(".")
+    config[section][name] = value
     with pytest.raises(ConfigError, match=words):
         recipe.check(config)
 

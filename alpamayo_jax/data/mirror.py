@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,11 @@ class WithMirrored:
 
     def __len__(self) -> int:
         return 2 * len(self._source)
+
+    def label(self, index: int, t0: float) -> Any:
+        """The source's own label of a window; None for a mirrored one, whose text is mirrored."""
+        own = getattr(self._source, "label", None)
+        return own(index, t0) if own and index < len(self._source) else None
 
     def clip(self, index: int) -> Clip:
         """Clip number `index`."""

@@ -1,15 +1,15 @@
 """Where clips come from, and which of their windows train and which test.
 
 A source is anything with `name`, `__len__` and `clip(i)`: a folder of recorded clips, NVIDIA's
-Physical AI AV, the simulator's procedural clips, a store that one of them was ingested into. A
-window is (number of the clip in its source, t0).
+Physical AI AV, the simulator's procedural or controlled clips, a store that one of them was ingested
+into. A window is (number of the clip in its source, t0).
 """
 
 import dataclasses
 import inspect
 import threading
 from pathlib import Path
-from typing import Any, Iterable, Protocol
+from typing import Any, Iterable, Protocol, Sequence
 
 from alpamayo_jax.clip import Clip
 from alpamayo_jax.config import ConfigError
@@ -21,7 +21,7 @@ from alpamayo_jax.types import InputError
 Window = tuple[int, float]
 KEEP_CLIPS = 1024
 Seconds = tuple[float | None, float | None]
-SOURCES = ("clips", "procedural", "physical_ai", "store")
+SOURCES = ("clips", "procedural", "controlled", "physical_ai", "store")
 
 
 class ClipSource(Protocol):
@@ -102,6 +102,11 @@ class KeptSource:
         named = getattr(self._source, "clip_name", None)
         return named(index) if named else self.clip(index).clip_id
 
+    def label(self, index: int, t0: float) -> Any:
+        """The reference label of a window, where the source itself has such labels; else None."""
+        own = getattr(self._source, "label", None)
+        return own(index, t0) if own else None
+
     def clip(self, index: int) -> Clip:
         """Clip number `index`."""
         clip = self._clips.get(index)
@@ -124,8 +129,8 @@ def new_source(name: str, **options: Any) -> ClipSource:
     """The source called `name`, which reads or makes a clip each time it is asked.
 
     Args:
-      name: "clips" (`FolderSource`), "procedural" (`ProceduralSource`), "physical_ai"
-        (`PhysicalAISource`) or "store" (`open_store`).
+      name: "clips" (`FolderSource`), "procedural" (`ProceduralSource`), "controlled"
+        (`ControlledSource`), "physical_ai" (`PhysicalAISource`) or "store" (`open_store`).
       **options: what that source takes.
 
     Raises:
@@ -137,6 +142,8 @@ def new_source(name: str, **options: Any) -> ClipSource:
         kind = FolderSource
     elif name == "procedural":
         from alpamayo_jax.sim.source import ProceduralSource as kind
+    elif name == "controlled":
+        from alpamayo_jax.sim.controlled import ControlledSource as kind
     elif name == "physical_ai":
         from alpamayo_jax.data.physical_ai import PhysicalAISource as kind
     elif name == "store":
@@ -166,8 +173,8 @@ def make_source(name: str, cache_mb: int = 0, **options: Any) -> KeptSource:
     """
     source = new_source(name, **options)
     label = f"{name} in {options.get('root', options.get('path'))}"
-    if name == "procedural":
-        label = f"procedural clips of seed {options.get('seed')}"
+    if name in ("procedural", "controlled"):
+        label = f"{name} clips of seed {options.get('seed')}"
     return KeptSource(source, label, cache_mb)
 
 
@@ -209,6 +216,13 @@ def list_windows(
             f"change the range or give clips that cover it"
         )
     return found
+
+
+def spread(windows: Sequence[Window], most: int) -> tuple[Window, ...]:
+    """At most `most` windows, evenly spread over the list; 0 is all of them."""
+    if not most or most >= len(windows):
+        return tuple(windows)
+    return tuple(windows[i * len(windows) // most] for i in range(most))
 
 
 def split_by_time(

@@ -35,10 +35,13 @@ def expert_context(prefix: Prefix, generation: Generation) -> tuple[Context, Arr
 
 
 def velocity_field(
-    params: dict, prefix: Prefix, generation: Generation, config: ModelConfig
+    params: dict, prefix: Prefix, generation: Generation, config: ModelConfig, **stack
 ) -> samplers.Velocity:
-    """velocity(x [B, K, W, 2], t [B, K, 1, 1]) for the given observations and their reasoning."""
-    model = Alpamayo(config)
+    """velocity(x [B, K, W, 2], t [B, K, 1, 1]) for the given observations and their reasoning.
+
+    `stack` are fields of `Alpamayo`: `remat`, `unroll`, `layout`.
+    """
+    model = Alpamayo(config, **stack)
     context, first = expert_context(prefix, generation)
     waypoints = jnp.arange(config.action.n_waypoints)
     positions = (first + prefix.rope_delta[:, None])[..., None] + waypoints
@@ -53,14 +56,17 @@ def velocity_field(
 
 
 def recondition(
-    params: dict, prefix: Prefix, generation: Generation, config: ModelConfig
+    params: dict, prefix: Prefix, generation: Generation, config: ModelConfig, **stack
 ) -> Generation:
-    """The same generated tokens on another prefix, in one pass: the unconditional branch."""
+    """The same generated tokens on another prefix, in one pass: the unconditional branch.
+
+    `stack` are fields of `Alpamayo`: `remat`, `unroll`, `layout`.
+    """
     batch, samples, size = generation.token_ids.shape
     offset = prefix.length + prefix.rope_delta[:, None, None] + jnp.arange(size)
     positions = jnp.broadcast_to(offset, (3, batch, samples, size))
     causal = jnp.tril(jnp.ones((1, 1, size, size), bool))
-    _, cache = Alpamayo(config).apply(
+    _, cache = Alpamayo(config, **stack).apply(
         {"params": params}, generation.token_ids, positions, causal,
         [(prefix.cache, prefix.mask[:, None, None, :])], method="extend",
     )
@@ -105,7 +111,12 @@ def sample_actions(
 def initial_noise(
     rng: jax.Array, batch: int, config: ModelConfig, settings: SampleSettings
 ) -> Array:
-    """Standard normal noise [B, K, W, 2] times the temperature; sample k does not depend on K."""
+    """Standard normal noise [B, K, W, 2] times the temperature; sample k does not depend on K.
+
+    `rng` is a key, or one per row [B].
+    """
+    if rng.ndim:
+        return jax.vmap(lambda key: initial_noise(key, 1, config, settings)[0])(rng)
     temperature = settings.flow_temperature
     temperature = config.flow.temperature if temperature is None else temperature
     shape = (batch, config.action.n_waypoints, 2)

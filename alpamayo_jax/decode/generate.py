@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from alpamayo_jax.config import ModelConfig
+from alpamayo_jax.decode.draw import draw
 from alpamayo_jax.decode.prefix import Prefix
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.models.alpamayo import Alpamayo
@@ -29,6 +30,7 @@ class Generation:
       num_tokens: int32 [], length of the longest sample.
       cache: keys and values of the new tokens, [L, B, K, G, N, H]; slots after a sample's end token
         are filler, and the slot of the very last token is empty unless it is the end token.
+      forced: bool [B, K], the end token was written, not drawn.
     """
 
     token_ids: Array
@@ -36,6 +38,7 @@ class Generation:
     end_index: Array
     num_tokens: Array
     cache: KVCache
+    forced: Array | bool = False
 
 
 @flax.struct.dataclass
@@ -45,6 +48,7 @@ class _Loop:
     logprobs: Array
     end_index: Array
     stopped: Array  # bool [B, K]: ended by an end-of-text token without an end token
+    forced: Array
     cache: KVCache
 
 
@@ -56,6 +60,7 @@ def generate(
     rng: jax.Array,
     *,
     answer: bool = False,
+    **stack,
 ) -> Generation:
     """Samples reasoning up to and including `<|traj_future_start|>`, or a text answer.
 
@@ -67,10 +72,12 @@ def generate(
       prefix: the prefilled prompts.
       config: model.
       settings: sampling.
-      rng: key; sample k of row b does not depend on how many samples are drawn.
+      rng: key, or one per row [B]; sample k of row b does not depend on how many samples are
+        drawn, and with a key of its own not on the row's place in the batch either.
       answer: generate text to the end-of-text token, without the trajectory mask.
+      **stack: fields of `Alpamayo`: `unroll`, `layout`.
     """
-    model = Alpamayo(config)
+    model = Alpamayo(config, **stack)
     tokens = config.trajectory_tokens
     eos, pad = config.text_tokens.eos_token_id, config.text_tokens.pad_token_id
     end = eos if answer else special_token_id(config, "traj_future_start")
@@ -84,26 +91,17 @@ def generate(
             logits = filters.mask_range(
                 logits, tokens.traj_token_start_idx, tokens.traj_token_end_idx
             )
-        if settings.greedy:
-            token = jnp.argmax(logits, axis=-1)
-        else:
-            warped = filters.warp(logits, temperature=settings.temperature, p=settings.top_p)
-            token = jax.vmap(jax.vmap(jax.random.categorical))(
-                _sample_keys(jax.random.fold_in(rng, index), batch, samples), warped
-            )
-        token = token.astype(jnp.int32)
-        logprob = jnp.take_along_axis(
-            jax.nn.log_softmax(logits, axis=-1), token[..., None], axis=-1
-        )[..., 0]
+        token, logprob = draw(logits, rng, index, settings)
+        forced = jnp.zeros_like(ended)
         if force:
-            forced = (index == limit - 1) | stopped
-            logprob = jnp.where(forced & (token != end), 0.0, logprob)
+            forced = ((index == limit - 1) | stopped) & (token != end) & ~ended
+            logprob = jnp.where(forced, 0.0, logprob)
             token = jnp.where(forced, end, token)
             stopped = jnp.zeros_like(stopped)
         over = ended | stopped
-        return jnp.where(over, pad, token), jnp.where(over, 0.0, logprob)
+        return jnp.where(over, pad, token), jnp.where(over, 0.0, logprob), forced
 
-    def record(loop, index, token, logprob):
+    def record(loop, index, token, logprob, forced):
         """Writes token `index` of every sample."""
         ended = (token == end) & (loop.end_index < 0)
         return loop.replace(
@@ -111,6 +109,7 @@ def generate(
             logprobs=loop.logprobs.at[..., index].set(logprob),
             end_index=jnp.where(ended, index, loop.end_index),
             stopped=(loop.stopped | (token == eos)) & ~ended & (loop.end_index < 0),
+            forced=loop.forced | forced,
         )
 
     def running(loop):
@@ -154,6 +153,7 @@ def generate(
         logprobs=jnp.zeros((batch, samples, limit + 1), jnp.float32),
         end_index=jnp.full((batch, samples), -1, jnp.int32),
         stopped=no,
+        forced=no,
         cache=KVCache(k=empty, v=empty),
     )
     hidden = jnp.broadcast_to(
@@ -168,10 +168,5 @@ def generate(
         end_index=end_index,
         num_tokens=jnp.minimum(loop.step + (end_index < 0).any(), limit),
         cache=loop.cache,
+        forced=loop.forced,
     )
-
-
-def _sample_keys(key: jax.Array, batch: int, samples: int) -> jax.Array:
-    """One key per row and sample."""
-    index = jnp.arange(batch)[:, None] * 65_536 + jnp.arange(samples)
-    return jax.vmap(jax.vmap(lambda i: jax.random.fold_in(key, i)))(index)

@@ -40,9 +40,12 @@ def fuse_history(inputs: ModelInputs, config: ModelConfig) -> Array:
     return trajectory.fuse(inputs.input_ids, tokens, placeholder, bins)
 
 
-def prefill(params: dict, inputs: ModelInputs, config: ModelConfig) -> Prefix:
-    """Encodes the images and runs the prompt once, however many samples follow."""
-    hidden, cache = Alpamayo(config).apply(
+def prefill(params: dict, inputs: ModelInputs, config: ModelConfig, **stack) -> Prefix:
+    """Encodes the images and runs the prompt once, however many samples follow.
+
+    `stack` are fields of `Alpamayo`: `remat`, `unroll`, `layout`.
+    """
+    hidden, cache = Alpamayo(config, **stack).apply(
         {"params": params}, inputs, fuse_history(inputs, config), method="prefill"
     )
     return Prefix(

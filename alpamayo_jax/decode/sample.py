@@ -62,7 +62,7 @@ def sample_program(
     Args:
       params: of the whole policy.
       inputs: a batch of prompts.
-      rng: key of the reasoning and of the noise.
+      rng: key of the reasoning and of the noise, or one per row [B].
       config: model.
       settings: sampling.
       noise: float32 [B, K, W, 2] to start the flow from, instead of drawing it.
@@ -70,7 +70,8 @@ def sample_program(
       score_trajectories: also compute `trajectory_logprob`.
     """
     prefix = prefill(params, inputs, config)
-    rng_text, rng_noise = jax.random.fold_in(rng, 0), jax.random.fold_in(rng, 1)
+    fold_in = jax.vmap(jax.random.fold_in, (0, None)) if rng.ndim else jax.random.fold_in
+    rng_text, rng_noise = fold_in(rng, 0), fold_in(rng, 1)
     generation = generate(params, prefix, config, settings, rng_text)
     batch = prefix.mask.shape[0]
     if noise is None:
@@ -121,7 +122,7 @@ def sample(
     policy: Policy,
     observations: Observation | Sequence[Observation],
     num_samples: int = 6,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     *,
     settings: SampleSettings | None = None,
     score_trajectories: bool = False,
@@ -132,7 +133,8 @@ def sample(
       policy: from `load_policy`.
       observations: one observation, or a sequence to run as one batch.
       num_samples: K per observation; ignored when `settings` is given.
-      seed: of the reasoning and the noise.
+      seed: of the reasoning and the noise; or one for each of several observations, which then
+        are drawn as each would be alone. 0 to 2^32 - 1.
       settings: everything else that can be chosen.
       score_trajectories: also return how likely the language model finds each trajectory.
 
@@ -140,11 +142,14 @@ def sample(
       A `Prediction`, or a list of them for a sequence.
 
     Raises:
-      InputError: an observation is malformed, or guidance is asked for without navigation text.
+      InputError: an observation is malformed, guidance is asked for without navigation text, or
+        there are not as many seeds as observations.
     """
     settings = settings or SampleSettings(num_samples=num_samples)
     single = isinstance(observations, Observation)
     batch = [observations] if single else list(observations)
+    if not isinstance(seed, int) and len(seed) != len(batch):
+        raise InputError(f"{len(seed)} seeds for {len(batch)} observations; give one seed, or as many")
     inputs = policy.processor.inputs(batch, pad_to="bucket")
     unconditional = None
     if settings.guidance_weight is not None:
@@ -159,7 +164,7 @@ def sample(
     out = _sample(
         policy.params,
         inputs,
-        jax.random.key(seed),
+        _keys(seed),
         policy.config,
         settings,
         unconditional,
@@ -168,6 +173,12 @@ def sample(
     out = jax.tree.map(np.asarray, out)
     predictions = [_prediction(policy, out, row) for row in range(len(batch))]
     return predictions[0] if single else predictions
+
+
+def _keys(seed: int | Sequence[int]) -> jax.Array:
+    if isinstance(seed, int):
+        return jax.random.key(seed)
+    return jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seed, np.uint32)))
 
 
 def _prediction(policy: Policy, out: SampleOutput, row: int) -> Prediction:

@@ -52,20 +52,19 @@ class WithLabels:
                 reasoning.append(ReasoningLabel(end, ""))
         return dataclasses.replace(clip, reasoning=tuple(reasoning))
 
+    def label(self, index: int, t0: float) -> CocLabel | None:
+        """The label that is the reasoning of a window, or None."""
+        own = self._labels.get(self._source.clip(index).clip_id, [])
+        begun = [x for x in own if -1e-3 <= t0 - x.keyframe_s < self._hold - 1e-3]
+        return max(begun, key=lambda x: x.keyframe_s, default=None)
+
     def labelled(self, windows: tuple[Window, ...]) -> tuple[Window, ...]:
         """Those windows whose t0 has a label.
 
         Raises:
           InputError: none has.
         """
-        found, clips = [], {number for number, _ in windows}
-        held = {
-            number: [x.keyframe_s for x in self._labels.get(self.clip(number).clip_id, [])]
-            for number in clips
-        }
-        for number, t0 in windows:
-            if any(-1e-3 <= t0 - begin < self._hold - 1e-3 for begin in held[number]):
-                found.append((number, t0))
+        found = [(number, t0) for number, t0 in windows if self.label(number, t0) is not None]
         if not found:
             raise InputError(
                 f"labels: none of {len(windows)} windows of {self.name} lies within {self._hold} s "

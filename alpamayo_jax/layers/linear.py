@@ -28,15 +28,21 @@ class Linear(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(INIT_STD)
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, columns: slice | None = None) -> Array:
+        """x [..., in] to [..., out], or to `columns` of the outputs alone."""
+
+        def wanted(array):
+            return array if columns is None else array[..., columns]
+
         kernel = self.param(
             "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
         )
-        y = matmul(x, kernel, self.dtype)
+        y = matmul(x, wanted(kernel), self.dtype)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-            y = y + bias.astype(self.dtype)
+            y = y + wanted(bias).astype(self.dtype)
         if self.has_variable("params", "lora_a"):
             a, b, scale = (self.get_variable("params", f"lora_{n}") for n in ("a", "b", "scale"))
-            y = y + matmul(matmul(x, a, self.dtype), b, self.dtype) * scale.astype(self.dtype)
+            low = matmul(matmul(x, a, self.dtype), wanted(b), self.dtype)
+            y = y + low * scale.astype(self.dtype)
         return y

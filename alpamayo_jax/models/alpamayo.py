@@ -72,12 +72,13 @@ class VisionLanguageModel(nn.Module):
             deepstack=place(scene.deepstack, self.layout, None, "batch", None, "act_embed"),
         )
 
-    def logits(self, hidden: Array) -> Array:
+    def logits(self, hidden: Array, ids: slice | None = None) -> Array:
         if self.config.language.tie_word_embeddings:
             kernel = self.language_model.unembed_kernel()
+            kernel = kernel if ids is None else kernel[:, ids]
             out = matmul(hidden, kernel, jnp.dtype(self.config.precision.compute))
         else:
-            out = self.lm_head(hidden)
+            out = self.lm_head(hidden, ids)
         return out.astype(jnp.float32)
 
 
@@ -176,9 +177,9 @@ class Alpamayo(nn.Module):
         x = self.vlm.language_model.embed(input_ids)
         return self.vlm.language_model(x, position_ids, mask, context)
 
-    def logits(self, hidden: Array) -> Array:
-        """Next-token logits, float32 [..., V], of hidden states [..., D]."""
-        return self.vlm.logits(hidden)
+    def logits(self, hidden: Array, ids: slice | None = None) -> Array:
+        """Next-token logits, float32 [..., V], of hidden states [..., D]; or of `ids` alone."""
+        return self.vlm.logits(hidden, ids)
 
     def velocity(self, x: Array, t: Array, position_ids: Array, context: Context) -> Array:
         """The flow's velocity field (equation 6 of the paper).

@@ -4,67 +4,102 @@ The same (seed, index) gives the same arrays in every process. Frames are render
 read; nothing is stored unless asked for.
 """
 
+import collections
 import dataclasses
 import functools
+import threading
 
 import numpy as np
 
 from alpamayo_jax.clip import AgentTable, Camera, Clip, EgoTrack, Event
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.sim import camera, scenario
-from alpamayo_jax.sim.reasoning import reasoning_labels
-from alpamayo_jax.sim.road import map_lines
-from alpamayo_jax.sim.scene import World, make_world, render, vehicle_states
+from alpamayo_jax.sim import camera, labels, scenarios
+from alpamayo_jax.sim.mapping import map_lines
+from alpamayo_jax.sim.renderer import Rig, Stage
 from alpamayo_jax.types import InputError
 
 IMAGE_SIZE = (320, 192)  # width, height
+_KEPT_STEPS = 5  # of a rig of several cameras, which are drawn together
 
 
-class FrameRenderer:
-    """Reads the frames of one camera of one run; the world is built at the first frame."""
+class RigFrames:
+    """The frames of all cameras of one run; the world is made ready at the first.
+
+    Every camera of a rig is drawn at once, and the last few steps are kept for the others.
+    """
 
     def __init__(
-        self, spec: camera.CameraSpec, size: tuple[int, int], world: "SharedWorld", cache: bool
+        self,
+        run: scenarios.Run,
+        specs: tuple[camera.CameraSpec, ...],
+        size: tuple[int, int],
+        cache: bool,
     ):
-        self._spec, self._size, self._world, self._cache = spec, size, world, cache
-        self._frames: dict[int, np.ndarray] = {}
+        self._run, self._specs, self._size, self._cache = run, specs, size, cache
+        self._begin()
 
-    @functools.cached_property
-    def view(self) -> camera.View:
-        """The tabulated camera."""
-        return _view(self._spec, *self._size)
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._stage: Stage | None = None
+        self._frames: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return self._run.scenario.num_steps
+
+    def read(self, number: int, step: int) -> np.ndarray:
+        """uint8 [height, width, 3] of camera `number` at a step."""
+        with self._lock:
+            images = self._frames.get(step)
+            if images is None:
+                if self._stage is None:
+                    self._stage = Stage(self._run.world, self._run.motions)
+                rig = _rig(self._specs, *self._size)
+                images = self._stage.render(rig, step, self._run.drive.pose[step])
+                keep = self.count if self._cache else _KEPT_STEPS if len(self._specs) > 1 else 0
+                self._frames[step] = images
+                while len(self._frames) > keep:
+                    self._frames.popitem(last=False)
+        return images[number].copy()
+
+    def __getstate__(self):
+        kept = ("_run", "_specs", "_size", "_cache")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._begin()
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameReader:
+    """Reads the frames of camera `number` of a rig, which is called `name`."""
+
+    frames: RigFrames
+    number: int
+    name: str
 
     def __call__(self, frame: int) -> np.ndarray:
         """uint8 [height, width, 3]; raises `InputError` for a frame outside the clip."""
-        run = self._world.run
-        if not 0 <= frame < run.scenario.num_steps:
+        if not 0 <= frame < self.frames.count:
             raise InputError(
-                f"camera {self._spec.name!r} has frames 0 to {run.scenario.num_steps - 1}, "
-                f"asked for {frame}"
+                f"camera {self.name!r} has frames 0 to {self.frames.count - 1}, asked for {frame}"
             )
-        if frame in self._frames:
-            return self._frames[frame].copy()
-        image = render(self.view, self._world.world, run, frame)
-        if self._cache:
-            self._frames[frame] = image.copy()
-        return image
+        return self.frames.read(self.number, frame)
 
 
-class SharedWorld:
-    """A played scenario, and its world, built once for all cameras."""
-
-    def __init__(self, run: scenario.Run):
-        self.run = run
-
-    @functools.cached_property
-    def world(self) -> World:
-        """What does not move."""
-        return make_world(self.run)
+@functools.lru_cache(maxsize=8)
+def _rig(specs: tuple[camera.CameraSpec, ...], width: int, height: int) -> Rig:
+    return Rig(tuple(camera.make_view(spec, width, height) for spec in specs))
 
 
-@functools.lru_cache(maxsize=32)
-def _view(spec: camera.CameraSpec, width: int, height: int) -> camera.View:
-    return camera.make_view(spec, width, height)
+def procedural_run(
+    seed: int, index: int = 0, *, seconds: float = 20.0, family: str | None = None
+) -> tuple[scenarios.Run, str]:
+    """(the played scenario, the id of its clip); arguments and errors as in `procedural_clip`."""
+    drawn = scenarios.sample_scenario(seed, index, seconds, family)
+    return scenarios.play(drawn), f"procedural-{seed}-{index:05d}-{drawn.family}"
 
 
 def procedural_clip(
@@ -82,7 +117,7 @@ def procedural_clip(
     Args:
       seed, index: what the clip depends on.
       seconds: length.
-      family: key of `scenario.FAMILIES`, or None for a balanced choice.
+      family: key of `scenarios.FAMILIES`, or None for a balanced choice.
       cameras: the rig; may be empty.
       image_size: width and height in pixels, of every camera.
       cache: keep rendered frames in memory.
@@ -93,20 +128,19 @@ def procedural_clip(
     Raises:
       ConfigError: an argument out of range.
     """
-    drawn = scenario.sample_scenario(seed, index, seconds, family)
-    clip_id = f"procedural-{seed}-{index:05d}-{drawn.family}"
-    return clip_of(scenario.run(drawn), clip_id, cameras, image_size, cache)
+    run, clip_id = procedural_run(seed, index, seconds=seconds, family=family)
+    return clip_of(run, clip_id, cameras, image_size, cache)
 
 
 def clip_of(
-    run: scenario.Run,
+    run: scenarios.Run,
     clip_id: str,
     cameras: tuple[camera.CameraSpec, ...] = (camera.FRONT,),
     image_size: tuple[int, int] = IMAGE_SIZE,
     cache: bool = False,
 ) -> Clip:
     """Describes a played scenario as a `Clip`; arguments as in `procedural_clip`."""
-    drive, world = run.drive, SharedWorld(run)
+    drive = run.drive
     zero = np.zeros_like(drive.t)
     half = drive.heading / 2
     ego = EgoTrack(
@@ -115,6 +149,8 @@ def clip_of(
         quat_wxyz=np.stack([np.cos(half), zero, zero, np.sin(half)], -1),
     )
     width, height = image_size
+    specs = tuple(sorted(cameras, key=lambda spec: spec.index))
+    frames = RigFrames(run, specs, image_size, cache)
     views = tuple(
         Camera(
             name=spec.name,
@@ -124,45 +160,48 @@ def clip_of(
             intrinsics=camera.intrinsics(spec, width, height),
             ego_from_camera=camera.extrinsics(spec),
             times=drive.t,
-            read=FrameRenderer(spec, image_size, world, cache),
+            read=FrameReader(frames, number, spec.name),
         )
-        for spec in sorted(cameras, key=lambda spec: spec.index)
+        for number, spec in enumerate(specs)
     )
-    signal = run.scenario.signal
     return Clip(
         clip_id=clip_id,
         ego=ego,
         cameras=views,
         ground_z=0.0,
         agents=_agents(run),
-        map_lines=map_lines(run.scenario.road, signal.s if signal else None),
-        reasoning=reasoning_labels(run),
+        map_lines=map_lines(run.world.layout),
+        reasoning=labels.reasoning_labels(labels.explanations(run)),
         events=_events(run),
     ).validate()
 
 
-def _events(run: scenario.Run) -> tuple[Event, ...]:
+def _events(run: scenarios.Run) -> tuple[Event, ...]:
     """What the traffic light shows, from the start and at every change; it stands at its line."""
-    signal, times = run.scenario.signal, run.drive.t
+    signal, times = run.world.signal, run.drive.t
     if signal is None:
         return ()
     changes = {float(times[0])} | {t for t, _ in signal.phases if times[0] < t <= times[-1]}
-    line, _, _ = run.scenario.road.pose(signal.s)
-    place = (float(line[0]), float(line[1]), 0.0)
-    return tuple(Event(t, "traffic_light", signal.colour(t), place) for t in sorted(changes))
+    x, y, _ = run.world.layout.route.place(signal.s)
+    return tuple(
+        Event(t, "traffic_light", signal.colour(t), (x, y, 0.0)) for t in sorted(changes)
+    )
 
 
-def _agents(run: scenario.Run) -> AgentTable:
-    """Rows in order of time, then track; a track has no rows while it is off the road."""
+def _agents(run: scenarios.Run) -> AgentTable:
+    """Rows in order of time, then track; a track has no rows while it is off its path."""
     t, track, yaw = ([np.zeros(0)] for _ in range(3))
-    xyz, lwh = [np.zeros((0, 3))], [np.zeros((0, 3))]
-    for number, (actor, _, xy, heading, present) in enumerate(vehicle_states(run)):
-        count = int(present.sum())
-        t.append(run.drive.t[present])
+    xyz, lwh, category = [np.zeros((0, 3))], [np.zeros((0, 3))], [np.zeros(0, "U1")]
+    for number, (actor, motion) in enumerate(zip(run.world.actors, run.motions)):
+        here = motion.present
+        count = int(here.sum())
+        t.append(run.drive.t[here])
         track.append(np.full(count, number))
-        xyz.append(np.pad(xy[present], ((0, 0), (0, 1)), constant_values=actor.lwh[2] / 2))
-        yaw.append(heading[present])
+        middle = actor.lwh[2] / 2
+        xyz.append(np.pad(motion.xy[here], ((0, 0), (0, 1)), constant_values=middle))
+        yaw.append(motion.yaw[here])
         lwh.append(np.tile(actor.lwh, (count, 1)))
+        category.append(np.full(count, actor.kind.value))
     times = np.concatenate(t)
     order = np.argsort(times, kind="stable")
     return AgentTable(
@@ -171,7 +210,7 @@ def _agents(run: scenario.Run) -> AgentTable:
         xyz=np.concatenate(xyz)[order],
         yaw=np.concatenate(yaw)[order],
         lwh=np.concatenate(lwh)[order],
-        category=np.full(len(times), "VEHICLE"),
+        category=np.concatenate(category)[order],
     )
 
 

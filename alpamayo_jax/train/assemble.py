@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from alpamayo_jax.train import ema, lora
 from alpamayo_jax.train.flops import train_flops
 from alpamayo_jax.train.objective import Objective
 from alpamayo_jax.train.objectives import OBJECTIVES
-from alpamayo_jax.train.optimiser import make_optimiser
+from alpamayo_jax.train.optimiser import Optimiser, make_optimiser
 from alpamayo_jax.train.run import Training
 from alpamayo_jax.train.stages import (
     check_reached,
@@ -74,6 +74,87 @@ class Windows:
     windows: Sequence[Window]
 
 
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a stage changes, and where it lies.
+
+    Attributes:
+      model: configuration with the number formats of training.
+      devices: the mesh, or None for one device.
+      layout: of activations on it, or None.
+      optimiser: of the stage.
+      like: shapes, types and shardings of the state.
+      where: its shardings.
+      shard: (which part of every batch this process feeds, how many parts there are).
+      params: makes the parameters that the stage begins with.
+      create: makes the state before the first step.
+    """
+
+    model: ModelConfig
+    devices: Mesh | None
+    layout: Layout | None
+    optimiser: Optimiser
+    like: TrainState
+    where: TrainState
+    shard: tuple[int, int]
+    params: Callable[[], dict]
+    create: Callable[[], TrainState]
+
+
+def prepare(
+    name: str,
+    stage: StageSettings,
+    start: Start,
+    mesh: MeshSettings = MeshSettings(),
+    precision: PrecisionSettings = PrecisionSettings(),
+) -> Parts:
+    """All of a stage but its objective and its batches; arguments as in `make_training`.
+
+    Raises:
+      ConfigError: settings that do not fit each other or the devices.
+    """
+    check_stage(name, stage, start.policy.config)
+    model = training_config(start.policy.config, precision)
+    devices = make_devices(mesh)
+    adapter_key = jax.random.fold_in(jax.random.key(start.seed), _LORA_KEY)
+    begin_with = functools.partial(stage_params, name, stage, precision, rng=adapter_key)
+    shapes, has_ema = jax.eval_shape(begin_with, param_shapes(model)), stage.ema_decay > 0
+    optimiser = make_optimiser(optimiser_config(name, stage), shapes)
+    check_reached(name, stage, optimiser.factors)
+    like = abstract_state(shapes, optimiser, has_ema)
+    if devices is None:
+        where = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), like)
+    else:
+        rules, options = AxisRules(), dict(params=shapes, ema=has_ema)
+        where = state_shardings(model, devices, rules, optimiser, **options)
+    like = jax.tree.map(
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), like, where
+    )
+    shard, shards = (0, 1) if devices is None else row_shard(devices, AxisRules())
+    if stage.batch_size % shards:
+        raise ConfigError(f"{name}.batch_size {stage.batch_size} does not split over {shards} parts")
+
+    def params() -> dict:
+        return begin_with(_initial_params(start, model, devices))
+
+    def create() -> TrainState:
+        state = create_state(params(), optimiser, has_ema, shardings=where)
+        # Placed on purpose, as a state that is read is: then both run the same program.
+        return jax.device_put(state, where)
+
+    return Parts(
+        model=model,
+        devices=devices,
+        layout=None if devices is None else Layout(devices),
+        optimiser=optimiser,
+        like=like,
+        where=where,
+        shard=(shard, shards),
+        params=params,
+        create=create,
+    )
+
+
 def make_training(
     name: str,
     stage: StageSettings,
@@ -104,28 +185,9 @@ def make_training(
     Raises:
       ConfigError: settings that do not fit each other or the devices.
     """
-    check_stage(name, stage, start.policy.config)
-    model = training_config(start.policy.config, precision)
-    devices = make_devices(mesh)
-    layout = None if devices is None else Layout(devices)
-    objective = stage_objective(stage, model, remat=stage.remat, layout=layout)
-    adapter_key = jax.random.fold_in(jax.random.key(start.seed), _LORA_KEY)
-    begin_with = functools.partial(stage_params, name, stage, precision, rng=adapter_key)
-    shapes, has_ema = jax.eval_shape(begin_with, param_shapes(model)), stage.ema_decay > 0
-    optimiser = make_optimiser(optimiser_config(name, stage), shapes)
-    check_reached(name, stage, optimiser.factors)
-    like = abstract_state(shapes, optimiser, has_ema)
-    if devices is None:
-        where = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), like)
-    else:
-        rules, options = AxisRules(), dict(params=shapes, ema=has_ema)
-        where = state_shardings(model, devices, rules, optimiser, **options)
-    like = jax.tree.map(
-        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), like, where
-    )
-    shard, shards = (0, 1) if devices is None else row_shard(devices, AxisRules())
-    if stage.batch_size % shards:
-        raise ConfigError(f"{name}.batch_size {stage.batch_size} does not split over {shards} parts")
+    parts = prepare(name, stage, start, mesh, precision)
+    model, devices, shard, shards = parts.model, parts.devices, *parts.shard
+    objective = stage_objective(stage, model, remat=stage.remat, layout=parts.layout)
     batches = functools.partial(
         training_batches,
         processor=start.policy.processor,
@@ -145,13 +207,13 @@ def make_training(
     dataset = batches(train.source, train.windows)
     place, batch_where, flops, peak = _as_it_is, None, None, (None, "")
     if devices is not None or count_flops:
-        example = _global_shapes(_first(dataset), shards)
+        example = global_shapes(_first(dataset), shards)
     if devices is not None:
         batch_where = batch_shardings(example, devices, AxisRules())
         place = functools.partial(global_batch, shardings=batch_where)
     if count_flops:
         plain = stage_objective(stage, model)
-        flops = train_flops(plain, optimiser.factors, shapes, example)
+        flops = train_flops(plain, parts.optimiser.factors, parts.like.params, example)
         peak = peak_flops(devices)
     rng = jax.random.key(start.seed)
     rng = jax.random.fold_in(rng, list(OBJECTIVES).index(stage.objective))
@@ -161,25 +223,19 @@ def make_training(
             objective, batches(held_out.source, held_out.windows), validation_batches, place, rng
         )
 
-    def create() -> TrainState:
-        params = begin_with(_initial_params(start, model, devices))
-        state = create_state(params, optimiser, has_ema, shardings=where)
-        # Placed on purpose, as a state that is read is: then both run the same program.
-        return jax.device_put(state, where)
-
     return Training(
         name=name,
         step=make_train_step(
             objective,
-            optimiser,
+            parts.optimiser,
             accumulate=stage.accumulate,
             ema_decay=stage.ema_decay or None,
             compute_dtype=model.precision.compute,
-            shardings=None if devices is None else where,
+            shardings=None if devices is None else parts.where,
             batch_sharding=batch_where,
         ),
-        create=create,
-        like=like,
+        create=parts.create,
+        like=parts.like,
         batches=dataset,
         place=place,
         windows=functools.partial(_describe, train, stage, start, data),
@@ -219,15 +275,20 @@ def peak_flops(devices: Mesh | None) -> tuple[float, str]:
     return peak * jax.process_count(), said
 
 
+def final_params(state: TrainState) -> dict:
+    """What a finished run is for: the moving average of the parameters where there is one."""
+    if state.ema is None:
+        return state.params
+    return ema.averaged_params(state.params, state.ema)
+
+
 def trained_policy(policy: Policy, state: TrainState) -> Policy:
     """The policy with a state's parameters, in the number format of the policy's configuration.
 
     The moving average takes the place of the parameters where there is one; adapters are merged. On
     several hosts each gets all parameters, in its memory.
     """
-    params = state.params
-    if state.ema is not None:
-        params = ema.averaged_params(params, state.ema)
+    params = final_params(state)
     dtype = jnp.dtype(policy.config.precision.params)
     params = jax.tree.map(lambda p: p.astype(dtype), lora.merge(params))
     if jax.process_count() > 1:
@@ -278,7 +339,9 @@ def _first(dataset: Any) -> TrainBatch:
         getattr(iterator, "close", lambda: None)()
 
 
-def _global_shapes(batch: TrainBatch, parts: int) -> TrainBatch:
+def global_shapes(batch: Any, parts: int) -> Any:
+    """Shapes of a batch of all processes, from the rows of one of `parts` equal ones."""
+
     def shape(path, array):
         sizes = list(array.shape)
         sizes[field_axes(path).index("batch")] *= parts

@@ -7,7 +7,7 @@ import pathlib
 import signal
 import threading
 import time
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Protocol, Sequence
 
 from absl import logging
 import jax
@@ -71,6 +71,16 @@ class Watch:
     progress: bool = True
 
 
+class Experience(Protocol):
+    """Batches that depend on what was learned so far, as those of reinforcement learning do."""
+
+    def use(self, state: TrainState) -> None:
+        """Called before every batch is asked for, with the state that the step on it begins with."""
+
+    def report(self) -> dict[str, float]:
+        """Numbers about the last batch, for the log."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Saving:
     """When checkpoints are written; one is always written at the end.
@@ -108,7 +118,7 @@ def train(
       state: donated to the first step.
       step: from `make_train_step`.
       batches: host batches of this process, from the one that `state` needs next. With `saving` it
-        has `get_state()`.
+        has `get_state()`. It may be an `Experience`.
       num_steps: how many in all.
       rng: key of the run.
       name: what the progress bar says.
@@ -126,20 +136,24 @@ def train(
     unchecked: list[tuple[int, Metrics]] = []
     losses: list[float] = []
     meter, begin, data_seconds = Meter(watch.flops, watch.peak), time.perf_counter(), 0.0
+    experience = batches if hasattr(batches, "use") else None
     bar = tqdm.tqdm(
         total=num_steps, initial=start, desc=name, unit="step", disable=not watch.progress
     )
     with bar, _Stop() as stop, _Profile(watch) as profile:
         for index in range(start + 1, num_steps + 1):
             asked = time.perf_counter()
+            if experience is not None:
+                experience.use(state)
             batch = next(batches)
             waited = time.perf_counter() - asked
             data_seconds += waited
             profile.before(index)
             state, metrics = step(state, place(batch), rng)
             profile.after(index, metrics)
-            tokens = int(np.count_nonzero(batch.inputs.attention_mask))
-            meter.add(tokens * jax.process_count(), waited)
+            tokens = np.count_nonzero(batch.inputs.attention_mask)
+            tokens += np.count_nonzero(getattr(batch, "mask", ()))  # of completions
+            meter.add(int(tokens) * jax.process_count(), waited)
             unchecked.append((index, {key: metrics[key] for key in _FINITE}))
             bar.update()
             if len(unchecked) > _AHEAD:
@@ -156,7 +170,7 @@ def train(
             rates = meter.entry(warm=not cold) if logs or cold else {}
             if logs:
                 values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-                values |= rates
+                values |= rates | ({} if experience is None else experience.report())
                 steps.append(index)
                 for key, value in values.items():
                     logged.setdefault(key, []).append(value)

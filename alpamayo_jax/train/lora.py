@@ -93,6 +93,13 @@ def merge(params: dict) -> dict:
     return nest(out)
 
 
+def switched_off(params: dict) -> dict:
+    """The same arrays with adapters that add nothing: what the policy was before they trained."""
+    flat = flatten(params)
+    off = {path: jnp.zeros_like(leaf) for path, leaf in flat.items() if path[-1] == "lora_scale"}
+    return nest(flat | off)
+
+
 def axes_with_adapters(axes: dict, params: dict) -> dict:
     """Logical axes (see `convert.logical_axes`) of parameters that may have adapters.
 

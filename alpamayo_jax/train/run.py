@@ -1,11 +1,11 @@
 """A stage of training from its parts: alone in memory, or in a folder where it can be resumed."""
 
 import dataclasses
+import math
 import pathlib
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from absl import logging
-import grain
 import jax
 
 from alpamayo_jax.train import meter
@@ -34,7 +34,7 @@ class Training:
       step: see `make_train_step`.
       create: makes the state before the first step.
       like: its shapes, types and shardings.
-      batches: host batches of this process.
+      batches: host batches of this process: each `iter` of them begins anew.
       place: puts one on the devices.
       windows: number of a batch, from 0 -> clip_id and t0 of each of its rows, over all hosts.
       num_steps: how many.
@@ -49,7 +49,7 @@ class Training:
     step: Step
     create: Callable[[], TrainState]
     like: TrainState
-    batches: grain.IterDataset
+    batches: Iterable[Any]
     place: Callable[[TrainBatch], TrainBatch]
     windows: Callable[[int], list[dict[str, Any]]]
     num_steps: int
@@ -91,17 +91,21 @@ def run_in_memory(
     Raises:
       TrainingDiverged: see `loop.train`.
     """
-    return train(
-        training.create(),
-        training.step,
-        iter(training.batches),
-        training.num_steps,
-        training.rng,
-        name=f"train {training.name}",
-        log_every=log_every,
-        watch=Watch(windows=training.windows, progress=progress),
-        place=training.place,
-    )
+    batches = iter(training.batches)
+    try:
+        return train(
+            training.create(),
+            training.step,
+            batches,
+            training.num_steps,
+            training.rng,
+            name=f"train {training.name}",
+            log_every=log_every,
+            watch=Watch(windows=training.windows, progress=progress),
+            place=training.place,
+        )
+    finally:
+        _close(batches)
 
 
 def run_in_folder(
@@ -169,9 +173,13 @@ def run_in_folder(
         )
     finally:
         checkpoints.close()
-        for closing in (*writers, batches):
-            getattr(closing, "close", lambda: None)()
+        _close(*writers, batches)
     return state
+
+
+def _close(*things: Any) -> None:
+    for thing in things:
+        getattr(thing, "close", lambda: None)()
 
 
 def open_writers(folder: Folder, start: int) -> list[Writer]:
@@ -203,8 +211,8 @@ def summary(path: pathlib.Path, training: Training) -> dict[str, float | str | N
 def history(path: pathlib.Path) -> History:
     """The log of the run in a folder."""
     lines = read_json_lines(path / METRICS)
-    names = [name for name in lines[-1] if name != "step"]
-    metrics = {name: [line[name] for line in lines] for name in names}
+    names = dict.fromkeys(name for line in lines for name in line if name != "step")
+    metrics = {name: [line.get(name, math.nan) for line in lines] for name in names}
     seconds = [line["step_seconds"] * max(line["timed_steps"], 1) for line in lines]
     waits = [line["data_wait_fraction"] * s for line, s in zip(lines, seconds)]
     return History([line["step"] for line in lines], metrics, sum(seconds), sum(waits))

@@ -5,10 +5,10 @@ from typing import Sequence
 
 import numpy as np
 
-from alpamayo_jax.clip import Camera
-from alpamayo_jax.types import InputError
+from alpamayo_jax.clip import Camera, Clip
+from alpamayo_jax.types import InputError, Observation
 from alpamayo_jax.viz import birdseye, overlay, style, text
-from alpamayo_jax.viz.scene import Scene
+from alpamayo_jax.viz.scene import Scene, scene_at
 
 _FRONT_INDEX = 1  # front wide, in the release's camera map
 _WIDTH, _MARGIN, _TITLE = 1600, 24, 52
@@ -27,6 +27,46 @@ def front_camera(cameras: Sequence[Camera]) -> Camera | None:
         if camera.index == _FRONT_INDEX:
             return camera
     return cameras[int(np.argmax(ahead))] if ahead else None
+
+
+def clip_picture(
+    path: str | os.PathLike | None,
+    clip: Clip,
+    observation: Observation,
+    samples_xyz: np.ndarray,
+    future_xyz: np.ndarray | None = None,
+    reasoning: str | Sequence[str] = "",
+    title: str = "",
+) -> bytes:
+    """`drive_picture` of a window of a clip, by the front camera that was observed.
+
+    Args:
+      path: where to write the PNG, or None.
+      clip: the drive, for its lens, road users and map.
+      observation: of the window.
+      samples_xyz: [K, W, 3] metres, ego frame at t0.
+      future_xyz: recorded [W, 3], or None where the clip ends.
+      reasoning: one text, or one per sample.
+      title: one line; clip and time where it is empty.
+    """
+    seen = {camera.camera_index for camera in observation.cameras}
+    camera = front_camera([c for c in clip.cameras if c.index in seen])
+    frame = None
+    if camera is not None:
+        (frames,) = [c for c in observation.cameras if c.camera_index == camera.index]
+        frame = frames.images[-1]
+    return drive_picture(
+        path,
+        frame,
+        camera,
+        samples_xyz,
+        observation.ego_history_xyz,
+        future_xyz,
+        ground_z=clip.ground_z,
+        reasoning=reasoning,
+        title=title or f"{clip.clip_id}, t0 = {observation.t0:.1f} s",
+        scene=scene_at(clip, observation.t0),
+    )
 
 
 def drive_picture(

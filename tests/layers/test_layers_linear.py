@@ -30,6 +30,20 @@ class LinearTest(parameterized.TestCase):
         if use_bias:
             np.testing.assert_array_equal(params["bias"], 0)
 
+    @parameterized.parameters(False, True)
+    def test_columns_alone(self, adapted):
+        x, kernel, bias = _case()
+        params = {"kernel": kernel, "bias": bias}
+        if adapted:
+            rng = np.random.default_rng(1)
+            low = {n: rng.standard_normal(s) for n, s in (("a", (5, 2)), ("b", (2, 4)))}
+            params |= {"lora_a": low["a"], "lora_b": low["b"], "lora_scale": np.float32(0.5)}
+        layer = Linear(4, use_bias=True)
+        whole = layer.apply({"params": params}, x)
+        part = layer.apply({"params": params}, x, slice(1, 3))
+        np.testing.assert_allclose(part, whole[..., 1:3], rtol=1e-5, atol=1e-6)
+        assert np.abs(whole - (x @ kernel + bias)).max() > 0.1 or not adapted
+
     def test_computes_in_its_type_whatever_the_parameters_are(self):
         x, kernel, bias = _case()
         params = {"kernel": kernel, "bias": bias}

@@ -180,12 +180,16 @@ class LogitsTest(parameterized.TestCase):
         hidden = np.random.default_rng(0).standard_normal((2, 3, 32)).astype(np.float32)
         table = np.asarray(params["vlm"]["language_model"]["embed_tokens"]["embedding"])
         np.testing.assert_allclose(_logits(params, hidden, config), hidden @ table.T, atol=1e-4)
+        some = Alpamayo(config).apply({"params": params}, hidden, slice(7, 20), method="logits")
+        np.testing.assert_allclose(some, hidden @ table[7:20].T, atol=1e-4)
 
     def test_separate_head(self):
         hidden = np.random.default_rng(0).standard_normal((2, 3, 32)).astype(np.float32)
         params = _random_params(_CONFIG)
         want = hidden @ np.asarray(params["vlm"]["lm_head"]["kernel"])
         np.testing.assert_allclose(_logits(params, hidden, _CONFIG), want, atol=1e-4)
+        some = Alpamayo(_CONFIG).apply({"params": params}, hidden, slice(7, 20), method="logits")
+        np.testing.assert_allclose(some, want[..., 7:20], atol=1e-4)
 
 
 class VelocityTest(parameterized.TestCase):

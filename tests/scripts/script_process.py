@@ -4,6 +4,7 @@ Importing JAX takes seconds, so the processes are forked from one that has done 
 each is what `python experiments/NAME.py` is: own memory, own flags, own exit code, own streams.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import pathlib
 import runpy
 import sys
 import tempfile
+import time
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 _PRELOADED = ("alpamayo_jax.reporting", "alpamayo_jax.recipe", "ml_collections.config_flags")
@@ -26,6 +28,13 @@ SHORT = {
     "tokens.batch_size": 2,
     "sft.steps": 2,
     "sft.batch_size": 2,
+    "grpo.steps": 2,
+    "grpo.batch_size": 2,
+    "rl.num_samples": 2,
+    "rl.max_reasoning_tokens": MAX_NEW_TOKENS,
+    "rl.eval_windows": 2,
+    "rl.eval_samples": 2,
+    "rl.picture_every": 1,
     "expert.steps": 2,
     "expert.batch_size": 2,
     "expert.noises_per_row": 2,
@@ -34,6 +43,9 @@ SHORT = {
     "eval.max_new_tokens": MAX_NEW_TOKENS,
     "eval.max_windows": 3,
     "eval.pictures": 1,
+    "closed_loop.scenes": 2,
+    "closed_loop.seconds": 5.0,
+    "closed_loop.plan_every": 10,
 }
 
 
@@ -81,6 +93,41 @@ def run_script(name: str, *args: str, limit_s: float = 600.0) -> Done:
             raise TimeoutError(f"{name}.py took more than {limit_s} s")
         out, err = (pathlib.Path(f).read_text(encoding="utf-8") for f in files)
         return Done(process.exitcode, out, err)
+
+
+@contextlib.contextmanager
+def started(name: str, *args: str, says: str, limit_s: float = 300.0):
+    """A script that goes on until it is ended; yields the line of its stdout that has `says`.
+
+    It gets SIGTERM in the end, and must then be gone within a minute with exit code 0.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOADED))
+    with tempfile.TemporaryDirectory() as folder:
+        files = [os.path.join(folder, stream) for stream in ("stdout", "stderr")]
+        script = str(EXPERIMENTS / f"{name}.py")
+        process = context.Process(target=_run, args=(script, list(map(str, args)), files))
+        process.start()
+        try:
+            yield _line(process, files, says, limit_s)
+            process.terminate()
+            process.join(60.0)
+            assert process.exitcode == 0, pathlib.Path(files[1]).read_text()[-2000:]
+        finally:
+            process.kill()
+
+
+def _line(process, files: list[str], says: str, limit_s: float) -> str:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end and process.is_alive():
+        out = pathlib.Path(files[0])
+        lines = out.read_text().splitlines(keepends=True) if out.exists() else []
+        for line in lines:
+            if says in line and line.endswith("\n"):
+                return line
+        time.sleep(0.2)
+    err = pathlib.Path(files[1])
+    raise AssertionError(err.read_text()[-2000:] if err.exists() else "it did not start")
 
 
 def _run(script: str, args: list[str], files: list[str]) -> None:

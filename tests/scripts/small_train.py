@@ -8,13 +8,13 @@ from alpamayo_jax.settings import train_config
 from alpamayo_jax.testing.tiny import tiny_config
 
 
-def _small():
+def small():
     tokens = dataclasses.replace(tiny_config().trajectory_tokens, tokens_per_future_traj=128)
     return tiny_config(action=ActionSpaceConfig(), trajectory_tokens=tokens)
 
 
 def get_config():
-    presets.PRESETS["small"] = _small
+    presets.PRESETS["small"] = small
     config = train_config("small")
     config.data.update(num_clips=1, num_test_clips=1, train_stride_s=1.0, num_frames=1)
     config.data.max_length = 560

@@ -35,7 +35,8 @@ def test_the_summary_is_flat_and_complete(summary):
     assert {
         f"min_ade_{NUM_SAMPLES}", "ade", "ade_most_likely", "ade_constant_velocity",
         "ade_constant_turn_rate", "windows_train", "windows_test", "seconds", "seconds_training",
-        "loss_tokens", "loss_sft", "loss_expert",
+        "loss_tokens", "loss_sft", "loss_grpo", "loss_expert", "reward_before", "reward_after",
+        "consistency_before", "consistency_after",
     } <= set(summary)  # fmt: skip
     assert all(isinstance(v, (int, float)) and math.isfinite(v) for v in summary.values())
     assert summary["windows_test"] == 3
@@ -47,19 +48,36 @@ def test_the_summary_is_flat_and_complete(summary):
     assert summary["loss_sft"] < 1.2 * math.log(preset("tiny").language.vocab_size)
 
 
+def test_it_ends_in_closed_loop_beside_baselines(summary, pipeline_run):
+    for name in ("", "_recorded", "_constant_velocity", "_route_follower"):
+        assert 0.0 <= summary[f"closed_loop_scene_score{name}"] <= 1.0
+        assert summary[f"closed_loop_kilometres{name}"] > 0.0
+    assert summary["closed_loop_scene_score_recorded"] > 0.9  # the expert itself
+    assert summary["closed_loop_incidents_recorded"] == 0
+    page = (pipeline_run.workdir / "report.html").read_text(encoding="utf-8")
+    assert "Closed loop" in page and "route follower" in page
+    assert "closed loop, policy: 100%" in pipeline_run.done.stderr
+
+
 def test_progress_is_shown(pipeline_run):
-    for bar in ("train tokens: 100%", "train sft: 100%", "train expert: 100%", "evaluate: 100%"):
+    bars = [f"train {stage}" for stage in ("tokens", "sft", "grpo", "expert")]
+    for bar in (f"{name}: 100%" for name in (*bars, "rewards", "evaluate")):
         assert bar in pipeline_run.done.stderr
     assert "windows to train on, 3 held out" in pipeline_run.done.stderr
 
 
 def test_the_report_has_tables_curves_and_pictures(pipeline_run):
     page = (pipeline_run.workdir / "report.html").read_text(encoding="utf-8")
-    for words in ("Held-out windows", "Training", "Configuration", "num_test_clips: 1",
-                  "constant turn rate", f"minADE_{NUM_SAMPLES}"):  # fmt: skip
+    for words in ("Held-out windows", "Training", "Reinforcement learning", "Example rollouts",
+                  "Configuration", "num_test_clips: 1", "constant turn rate", f"minADE_{NUM_SAMPLES}"):  # fmt: skip
         assert words in page
     images = re.findall(r"data:image/(?:png|jpeg);base64,([^\"]+)", page)
-    assert len(images) == 5  # error over time, one window, three loss curves
+    rollouts = len(list((pipeline_run.workdir / "rollouts").glob("*.png")))
+    rewards = page.count("mean of every rollout</figcaption>")
+    assert rollouts == 2 and rewards >= 5
+    # Error over time, one window, three loss curves; one street of the closed loop.
+    others = len(images) - rewards - rollouts
+    assert 5 < others <= 5 + 4
     for data in images:
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             image.load()

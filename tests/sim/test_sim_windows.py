@@ -7,8 +7,8 @@ from alpamayo_jax.action import unicycle
 from alpamayo_jax.config import ActionSpaceConfig
 from alpamayo_jax.data import windows
 from alpamayo_jax.metrics import baselines
-from alpamayo_jax.sim.driver import FRONT
-from alpamayo_jax.sim.scenario import FAMILIES, run, sample_scenario
+from alpamayo_jax.sim.scenarios import FAMILIES, play, sample_scenario
+from alpamayo_jax.sim.seen import FRONT
 from alpamayo_jax.sim.source import clip_of, procedural_clip
 
 CFG = ActionSpaceConfig()
@@ -16,7 +16,7 @@ CFG = ActionSpaceConfig()
 
 @pytest.fixture(scope="module")
 def clips():
-    runs = {family: run(sample_scenario(41, 0, family=family)) for family in FAMILIES}
+    runs = {family: play(sample_scenario(41, 0, family=family)) for family in FAMILIES}
     return {f: (played, clip_of(played, f, image_size=(64, 40))) for f, played in runs.items()}
 
 
@@ -47,7 +47,7 @@ def test_motion_blends_into_still_frames_only_when_standing(clips):
 
 def test_controls_of_the_expert_are_recovered(clips):
     mean, std = unicycle.constants(CFG)
-    for family in ("curve", "s_curve", "lead_slows", "cruise"):
+    for family in ("curve", "s_curve", "lead_slows", "speed_bump", "cut_in"):
         played, clip = clips[family]
         times = np.array([2.0, 5.0, 8.0, 11.0])
         history, future = stacked(clip, times)
@@ -78,7 +78,7 @@ def test_reasoning_of_a_window_matches_its_future(clips):
         k = int(round(t0 * 10))
         if text.startswith(("Slow down to stop", "Prepare to stop")):
             assert played.drive.v[min(k + 64, 200)] < played.drive.v[k] + 0.5
-            assert played.drive.s[k] + FRONT < played.scenario.signal.s
+            assert played.drive.s[k] + FRONT < played.world.signal.s
         if text.startswith("Stay stopped"):
             assert played.drive.v[k] < 1.0
 

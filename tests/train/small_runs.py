@@ -60,3 +60,20 @@ def assert_same_bits(found: Any, expected: Any) -> None:
         a, b = np.atleast_1d(a), np.atleast_1d(b)
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a.view(np.uint8), b.view(np.uint8))
+
+
+class Interruption(Exception):
+    pass
+
+
+def failing(training, after):
+    """`training` that fails in its step number `after` + 1 from here."""
+    left = [after]
+
+    def step(*args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Interruption
+        return training.step(*args)
+
+    return dataclasses.replace(training, step=step)

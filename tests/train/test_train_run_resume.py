@@ -17,7 +17,15 @@ from alpamayo_jax.train.meter import RATES  # noqa: E402
 from alpamayo_jax.train.run import history, run_in_folder, run_in_memory, summary  # noqa: E402
 from alpamayo_jax.train.writers import read_json_lines  # noqa: E402
 from killed_run import recording, run_to_the_end  # noqa: E402
-from small_runs import STAGE, assert_same_bits, folder, small_training, write_clips  # noqa: E402
+from small_runs import (  # noqa: E402
+    STAGE,
+    Interruption,
+    assert_same_bits,
+    failing,
+    folder,
+    small_training,
+    write_clips,
+)
 
 TIMINGS = {*RATES, "memory_gb", "timed_steps"}
 KILLS = 10
@@ -56,23 +64,6 @@ def check_batches(disturbed, undisturbed):
     )
     assert [line.split()[0] for line in order] == [str(step) for step in range(len(order))]
     assert set(taken) == set(order) and len(taken) > len(order)
-
-
-class Interruption(Exception):
-    pass
-
-
-def failing(training, after):
-    """`training` that fails in its step number `after` + 1 from here."""
-    left = [after]
-
-    def step(*args):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Interruption
-        return training.step(*args)
-
-    return dataclasses.replace(training, step=step)
 
 
 def test_ten_interruptions_at_random_steps(training, undisturbed, tmp_path):

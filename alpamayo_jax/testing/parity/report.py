@@ -24,6 +24,7 @@ MODULES = (
     "model",
     "sft_loss",
     "parameters",
+    "closed_loop",
 )
 
 
