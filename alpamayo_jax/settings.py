@@ -320,10 +320,11 @@ class RunSettings:
 
 
 def train_config(preset: str = "tiny") -> ml_collections.ConfigDict:
-    """All knobs of `experiments/train.py` at their defaults.
+    """The knobs of `experiments/train.py` at their defaults; at most 60.
 
-    Besides the sections there are `seed`, `preset` (the model) and `init_from`: a checkpoint
-    directory to start from, which then also says what the model is.
+    A file in `configs/` may set those of source "controlled" too, which then have flags. Besides the
+    sections there are `seed`, `preset` (the model) and `init_from`: a checkpoint directory to start
+    from, which then also says what the model is.
     """
     sections = {
         "data": DataSettings(),
@@ -333,10 +334,10 @@ def train_config(preset: str = "tiny") -> ml_collections.ConfigDict:
         "precision": PrecisionSettings(),
         "run": RunSettings(),
     }
-    return ml_collections.ConfigDict(
-        {"seed": 0, "preset": preset, "init_from": ""}
-        | {name: dataclasses.asdict(section) for name, section in sections.items()}
-    )
+    listed = {name: dataclasses.asdict(section) for name, section in sections.items()}
+    for knob in ("wrong_reasoning", "wrong_trajectory"):
+        del listed["data"][knob]
+    return ml_collections.ConfigDict({"seed": 0, "preset": preset, "init_from": ""} | listed)
 
 
 # Knobs that a configuration of reinforcement learning lists, by section: at most 60 in all. A file
@@ -346,6 +347,7 @@ _LISTED = {
         "source", "root", "num_clips", "num_test_clips", "train_seconds", "test_seconds",
         "train_stride_s", "test_stride_s", "num_frames", "max_length", "labels",
     ),
+    "vision": ("compressor", "size"),
     "stage": (
         "objective", "steps", "batch_size", "accumulate", "learning_rate", "remat", "lora_rank",
     ),
