@@ -1,7 +1,7 @@
 """Named model configurations: the released policies, the Qwen3-VL backbones, `tiny` and `micro`."""
 
 import dataclasses
-from typing import Sequence
+from typing import Any, Sequence
 
 from alpamayo_jax.config import (
     ActionProjConfig,
@@ -12,7 +12,6 @@ from alpamayo_jax.config import (
     ModelConfig,
     PrecisionConfig,
     PromptConfig,
-    SceneConfig,
     TextTokenConfig,
     TrajectoryTokenConfig,
     TriplaneConfig,
@@ -68,39 +67,6 @@ def _tiny() -> ModelConfig:
             image_token_id=511,
         ),
         prompt=PromptConfig(min_pixels=4096, max_pixels=16_384),
-        # Compress as the paper's sizes do: an image has 15 tokens here instead of 160.
-        scene=SceneConfig(
-            triplane=TriplaneConfig(
-                hidden_size=48,
-                num_heads=2,
-                intermediate_size=96,
-                num_points=2,
-                image_layers=1,
-                cross_layers=1,
-                token_mlp_size=96,
-                grid=(12, 12, 6),
-                patch=(3, 4, 3),
-                half_plane=True,
-                range_xy=80.0,
-                inner_xy=30.0,
-                inner_cells_xy=8,
-                range_z=(-1.0, 11.0),
-                inner_top_z=3.0,
-                inner_cells_z=4,
-                render_size=16,
-                render_hidden_size=32,
-                render_points=32,
-            ),
-            flex=FlexConfig(
-                depth=2,
-                hidden_size=64,
-                num_heads=2,
-                intermediate_size=128,
-                tokens_per_step=12,
-                num_steps=4,
-            ),
-            image_size=(192, 320),
-        ),
     )
 
 
@@ -181,10 +147,49 @@ PRESETS = {
 }
 
 
+# Sizes of the compressors of small policies. They compress as the paper's do: an image has 15 tokens
+# in the tiny policy, where the paper's has 160.
+_SMALL_WIDTH = 256
+_SMALL_COMPRESSORS = {
+    "triplane": TriplaneConfig(
+        hidden_size=48,
+        num_heads=2,
+        intermediate_size=96,
+        num_points=2,
+        image_layers=1,
+        cross_layers=1,
+        token_mlp_size=96,
+        grid=(12, 12, 6),
+        patch=(3, 4, 3),
+        half_plane=True,
+        range_xy=80.0,
+        inner_xy=30.0,
+        inner_cells_xy=8,
+        range_z=(-1.0, 11.0),
+        inner_top_z=3.0,
+        inner_cells_z=4,
+        render_size=16,
+        render_hidden_size=32,
+        render_points=32,
+    ),
+    "flex": FlexConfig(
+        depth=2,
+        hidden_size=64,
+        num_heads=2,
+        intermediate_size=128,
+        tokens_per_step=12,
+        num_steps=4,
+    ),
+}
+
+
 def with_compressor(
     config: ModelConfig, compressor: str = "", size: Sequence[int] = ()
 ) -> ModelConfig:
     """`config` with another vision compressor, or with another size of it.
+
+    A compressor that `config` says nothing about gets the paper's sizes, or small ones where the
+    language model has at most 256 features.
 
     Args:
       config: model.
@@ -194,21 +199,37 @@ def with_compressor(
     Raises:
       ConfigError: an unknown compressor, or a size that it cannot have.
     """
-    vision = dataclasses.replace(config.vision, compressor=compressor or config.vision.compressor)
-    scene, numbers = config.scene, tuple(size)
-    wanted = {"triplane": 4, "flex": 1}.get(vision.compressor, 0)
-    if numbers and (len(numbers) != wanted or wanted == 4 and numbers[3] not in (0, 1)):
-        raise ConfigError(
-            f"vision.size {numbers} is no size of the compressor {vision.compressor!r}: triplane has "
-            f"cells in x, y and z and 1 (half) or 0 (all of the grid), flex the tokens of a step"
-        )
-    if wanted == 4 and numbers:
-        sizes = dict(patch=numbers[:3], half_plane=bool(numbers[3]))
-        scene = dataclasses.replace(scene, triplane=dataclasses.replace(scene.triplane, **sizes))
-    elif numbers:
-        flex = dataclasses.replace(scene.flex, tokens_per_step=numbers[0])
-        scene = dataclasses.replace(scene, flex=flex)
+    before, kind = config.vision.compressor, compressor or config.vision.compressor
+    vision, scene = dataclasses.replace(config.vision, compressor=kind), config.scene
+    usual = {"triplane": TriplaneConfig(), "flex": FlexConfig()}
+    if kind != before and before in usual:
+        # Sizes of a compressor that is gone would be kept in every checkpoint.
+        scene = dataclasses.replace(scene, **{before: usual[before]})
+    changes = _sized(kind, tuple(size))
+    if kind in usual:
+        own = getattr(scene, kind)
+        if kind != before and own == usual[kind] and config.language.hidden_size <= _SMALL_WIDTH:
+            own = _SMALL_COMPRESSORS[kind]
+        scene = dataclasses.replace(scene, **{kind: dataclasses.replace(own, **changes)})
     return dataclasses.replace(config, vision=vision, scene=scene)
+
+
+def _sized(kind: str, size: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of a compressor's configuration that `settings.VisionSettings.size` says."""
+    if not size:
+        return {}
+    *cells, flag = size
+    if kind == "triplane" and len(size) == 4 and flag in (0, 1):
+        return {"patch": tuple(cells), "half_plane": bool(flag)}
+    if kind == "flex" and len(size) == 1:
+        return {"tokens_per_step": size[0]}
+    if kind == "flex" and len(size) == 2 and flag in (0, 1):
+        return {"tokens_per_step": size[0], "prefix": bool(flag)}
+    raise ConfigError(
+        f"vision.size {size} is no size of the compressor {kind!r}: triplane has cells in x, y and z "
+        f"and 1 (half) or 0 (all of the grid); flex has the tokens of a step, and 1 for interleaved "
+        f"prediction"
+    )
 
 
 def preset(name: str, **replacements) -> ModelConfig:

@@ -74,7 +74,8 @@ class VisionSettings:
       compressor: "per_image", "triplane" or "flex"; "" as the model comes. Another one than a
         checkpoint has begins with random parameters.
       size: empty: as the preset. Triplane: cells of a token in x, y and z, and 1 for the half of the
-        grid in front or 0 for all of it; flex: scene tokens of a time step, of all cameras.
+        grid in front or 0 for all of it; flex: scene tokens of a time step, of all cameras, and 1
+        for interleaved prediction, in which every prefix of the time steps is supervised.
     """
 
     compressor: str = ""

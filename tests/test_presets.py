@@ -1,7 +1,9 @@
+import dataclasses
+
 from absl.testing import parameterized
 import pytest
 
-from alpamayo_jax.config import ConfigError, FlowConfig
+from alpamayo_jax.config import ConfigError, FlexConfig, FlowConfig, SceneConfig
 from alpamayo_jax.presets import PRESETS, preset, with_compressor
 from alpamayo_jax.tokens.vocabulary import SPECIAL_NAMES, special_token_id
 
@@ -88,11 +90,25 @@ def test_another_compressor_by_one_word():
     half = with_compressor(preset("r1_10b"), "triplane", (4, 6, 6, 1))
     assert half.tokens_per_step == 416
     assert with_compressor(half) == half
+    assert with_compressor(preset("tiny"), "flex", (5, 1)).scene.flex.prefix
+
+
+def test_sizes_of_a_compressor_that_is_gone_are_forgotten():
+    tiny = preset("tiny")
+    small = with_compressor(tiny, "flex", (5,))
+    assert small.scene.flex.hidden_size < FlexConfig().hidden_size  # small policies, small encoders
+    assert with_compressor(small, "flex").scene.flex == small.scene.flex
+    assert with_compressor(small, "per_image") == tiny
+    assert with_compressor(small, "triplane").scene.flex == FlexConfig()
+    # Sizes that somebody chose beforehand stay.
+    chosen = dataclasses.replace(tiny, scene=SceneConfig(flex=FlexConfig(depth=3)))
+    assert with_compressor(chosen, "flex", (7,)).scene.flex == FlexConfig(depth=3, tokens_per_step=7)
 
 
 @pytest.mark.parametrize(
     "compressor, size, message",
     [
+        ("flex", (12, 2), "no size of the compressor 'flex'"),
         ("flex", (1, 1, 1, 0), "no size of the compressor 'flex'"),
         ("per_image", (3,), "no size of the compressor 'per_image'"),
         ("triplane", (3, 4, 3, 2), "no size of the compressor 'triplane'"),

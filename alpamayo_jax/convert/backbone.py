@@ -131,7 +131,9 @@ def backbone_name(config: ModelConfig) -> str:
 def _matching_hub_names(config: ModelConfig) -> list[str]:
     def fits(known: ModelConfig) -> bool:
         language = dataclasses.replace(known.language, vocab_size=config.language.vocab_size)
-        same_sizes = known.vision == config.vision and language == config.language
+        # A compressor behind it does not change the backbone.
+        vision = dataclasses.replace(known.vision, compressor=config.vision.compressor)
+        same_sizes = vision == config.vision and language == config.language
         return same_sizes and config.text_tokens == TextTokenConfig()
 
     return [name for name, known in HUB_PRESETS.items() if fits(preset(known))]

@@ -68,7 +68,6 @@ def write_config(
     """
     directory = pathlib.Path(directory)
     data = _skeleton(config) if raw is None else copy.deepcopy(dict(raw))
-    order = list(data)
     data.pop(OWN_SECTION, None)
     document = Document(directory / CONFIG, data)
     values = _flat(config.to_dict())
@@ -80,7 +79,6 @@ def write_config(
     rest = _difference(config.to_dict(), understood.to_dict())
     if rest:
         data[OWN_SECTION] = rest
-        files[CONFIG] = {key: data[key] for key in order if key in data} | data
     for name, content in files.items():
         write_bytes(directory / name, (json.dumps(content, indent=2) + "\n").encode())
 

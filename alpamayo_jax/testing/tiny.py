@@ -91,49 +91,50 @@ def tiny_config(**sections: Any) -> ModelConfig:
             image_token_id=287,
         ),
         prompt=PromptConfig(min_pixels=64, max_pixels=384),
-        scene=SceneConfig(
-            triplane=TriplaneConfig(
-                hidden_size=12,
-                num_heads=2,
-                intermediate_size=16,
-                num_points=2,
-                image_layers=1,
-                cross_layers=1,
-                token_mlp_size=16,
-                grid=(8, 6, 4),
-                patch=(2, 3, 2),
-                half_plane=True,
-                range_xy=40.0,
-                inner_xy=20.0,
-                inner_cells_xy=4,
-                range_z=(-1.0, 7.0),
-                inner_top_z=3.0,
-                inner_cells_z=2,
-                render_size=6,
-                render_hidden_size=8,
-                render_points=8,
-            ),
-            flex=FlexConfig(
-                depth=2,
-                hidden_size=16,
-                num_heads=2,
-                intermediate_size=24,
-                tokens_per_step=3,
-                num_steps=2,
-            ),
-            image_size=(16, 24),
-        ),
     )
     return dataclasses.replace(config, **sections)
 
 
+_COMPRESSORS = {
+    "triplane": TriplaneConfig(
+        hidden_size=12,
+        num_heads=2,
+        intermediate_size=16,
+        num_points=2,
+        image_layers=1,
+        cross_layers=1,
+        token_mlp_size=16,
+        grid=(8, 6, 4),
+        patch=(2, 3, 2),
+        half_plane=True,
+        range_xy=40.0,
+        inner_xy=20.0,
+        inner_cells_xy=4,
+        range_z=(-1.0, 7.0),
+        inner_top_z=3.0,
+        inner_cells_z=2,
+        render_size=6,
+        render_hidden_size=8,
+        render_points=8,
+    ),
+    "flex": FlexConfig(
+        depth=2,
+        hidden_size=16,
+        num_heads=2,
+        intermediate_size=24,
+        tokens_per_step=3,
+        num_steps=2,
+    ),
+}
+
+
 def compressed(config: ModelConfig, compressor: str, **sizes: Any) -> ModelConfig:
-    """`config` with another vision compressor, and changed fields of its section."""
-    scene = config.scene
-    if sizes:
-        own = dataclasses.replace(getattr(scene, compressor), **sizes)
-        scene = dataclasses.replace(scene, **{compressor: own})
+    """A `tiny_config` with another vision compressor, and changed fields of its section."""
     vision = dataclasses.replace(config.vision, compressor=compressor)
+    scene = SceneConfig(image_size=(16, 24))
+    if compressor in _COMPRESSORS:
+        own = dataclasses.replace(_COMPRESSORS[compressor], **sizes)
+        scene = dataclasses.replace(scene, **{compressor: own})
     return dataclasses.replace(config, vision=vision, scene=scene)
 
 

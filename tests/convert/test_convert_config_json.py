@@ -9,7 +9,7 @@ import pytest
 
 from alpamayo_jax.config import FlowConfig, PrecisionConfig
 from alpamayo_jax.convert import read_config, write_config
-from alpamayo_jax.presets import PRESETS, preset
+from alpamayo_jax.presets import PRESETS, preset, with_compressor
 from alpamayo_jax.types import InputError
 
 
@@ -107,6 +107,20 @@ def test_released_fields_stay_in_their_places(tmp_path):
     assert raw["expert_cfg"]["intermediate_size"] == 8256
     assert raw["include_camera_ids"] is True
     assert raw["model_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_compressor_is_written_only_where_there_is_one(tmp_path, name):
+    write_config(tmp_path, preset(name))
+    plain = read_config(tmp_path)[1]
+    assert not {"scene", "vision"} & set(plain.get("alpamayo_jax", {}))
+    there = with_compressor(preset(name), "flex", (7, 1))
+    write_config(tmp_path, there, plain)
+    again, raw = read_config(tmp_path)
+    assert again == there and "triplane" not in raw["alpamayo_jax"]["scene"]
+    back = with_compressor(again, "per_image")
+    write_config(tmp_path, back, raw)
+    assert read_config(tmp_path) == (preset(name), plain)
 
 
 def test_unknown_fields_are_kept(checkpoint, tmp_path):

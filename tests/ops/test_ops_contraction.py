@@ -6,7 +6,7 @@ import numpy as np
 
 from alpamayo_jax.config import TriplaneConfig
 from alpamayo_jax.ops import contraction
-from alpamayo_jax.presets import preset
+from alpamayo_jax.presets import preset, with_compressor
 
 
 class AxesTest(parameterized.TestCase):
@@ -41,7 +41,7 @@ class AxesTest(parameterized.TestCase):
 
     @parameterized.parameters("tiny", "r1_10b")
     def test_cells_cover_the_range(self, name):
-        config = preset(name).scene.triplane
+        config = with_compressor(preset(name), "triplane").scene.triplane
         centres = contraction.cell_centres(config)
         self.assertEqual(centres.shape, (*config.size, 3))
         self.assertLess(np.abs(centres[..., 1]).max(), config.range_xy)

@@ -9,7 +9,7 @@ from alpamayo_jax.config import ConfigError, FlexConfig, TriplaneConfig
 from alpamayo_jax.convert.table import flatten, param_shapes as table_shapes
 from alpamayo_jax.models import scene
 from alpamayo_jax.models.init import param_shapes
-from alpamayo_jax.presets import PRESETS, preset
+from alpamayo_jax.presets import PRESETS, preset, with_compressor
 from alpamayo_jax.testing.tiny import compressed, tiny_config
 
 PAPER = preset("paper_0p5b")
@@ -24,7 +24,7 @@ PAPER = preset("paper_0p5b")
     ],
 )
 def test_triplane_tokens_are_the_papers(patch, half_plane, tokens, per_image_of_four):
-    config = compressed(PAPER, "triplane", patch=patch, half_plane=half_plane)
+    config = with_compressor(PAPER, "triplane", (*patch, int(half_plane)))
     compressor = scene.make_compressor(config)
     assert compressor.tokens_per_step == tokens == 4 * per_image_of_four
     assert compressor.added_parameters == pytest.approx(6.3e6, rel=0.03)
@@ -32,7 +32,7 @@ def test_triplane_tokens_are_the_papers(patch, half_plane, tokens, per_image_of_
 
 @pytest.mark.parametrize("per_image", [50, 32, 16, 8])
 def test_flex_tokens_and_parameters_are_the_papers(per_image):
-    config = compressed(PAPER, "flex", tokens_per_step=4 * per_image)
+    config = with_compressor(PAPER, "flex", (4 * per_image,))
     compressor = scene.make_compressor(config)
     assert compressor.tokens_per_step == 4 * per_image
     assert compressor.added_parameters == pytest.approx(61.6e6, rel=0.03)
@@ -40,7 +40,7 @@ def test_flex_tokens_and_parameters_are_the_papers(per_image):
 
 def test_flex_default_is_900_tokens_for_two_cameras_and_nine_steps():
     assert FlexConfig().num_tokens == 900
-    assert scene.added_parameters(compressed(PAPER, "flex")) == pytest.approx(61.6e6, rel=0.03)
+    assert scene.added_parameters(with_compressor(PAPER, "flex")) == pytest.approx(61.6e6, rel=0.03)
 
 
 def test_baseline_adds_nothing_and_counts_the_tokens_of_the_rig():
@@ -53,7 +53,7 @@ def test_baseline_adds_nothing_and_counts_the_tokens_of_the_rig():
 @pytest.mark.parametrize("name", ["tiny", "paper_0p5b", "r1_10b"])
 @pytest.mark.parametrize("compressor", ["triplane", "flex"])
 def test_networks_have_the_parameters_of_the_table(name, compressor):
-    config = compressed(preset(name), compressor)
+    config = with_compressor(preset(name), compressor)
     got, want = flatten(param_shapes(config)), flatten(table_shapes(config))
     assert {p: leaf.shape for p, leaf in got.items()} == {p: leaf.shape for p, leaf in want.items()}
     added = sum(leaf.size for path, leaf in got.items() if path[:2] == ("vlm", "scene"))
@@ -62,7 +62,7 @@ def test_networks_have_the_parameters_of_the_table(name, compressor):
 
 def test_the_budget_needs_no_cameras_and_no_images():
     """Neither the number of cameras nor their resolution enters a triplane's count."""
-    config = compressed(PAPER, "triplane")
+    config = with_compressor(PAPER, "triplane")
     other = dataclasses.replace(
         config,
         scene=dataclasses.replace(config.scene, num_cameras=7, image_size=(448, 280)),
@@ -74,7 +74,7 @@ def test_the_budget_needs_no_cameras_and_no_images():
 def test_every_preset_has_a_compressor_of_each_kind():
     for name in PRESETS:
         for compressor in scene.COMPRESSORS:
-            config = compressed(preset(name), compressor)
+            config = with_compressor(preset(name), compressor)
             shapes = jax.tree.leaves(table_shapes(config))
             assert shapes and scene.tokens_per_step(config) > 0
 
