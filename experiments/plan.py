@@ -28,7 +28,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from alpamayo_jax import cli, hardware
-from alpamayo_jax.config import ConfigError, build
+from alpamayo_jax.config import COMPRESSORS, ConfigError, build
 from alpamayo_jax.layers.stack import REMAT_POLICIES
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.plan.job import Job
@@ -36,7 +36,7 @@ from alpamayo_jax.plan.machine import Machine, parse_machine
 from alpamayo_jax.plan.report import make_plan
 from alpamayo_jax.plan.virtual import COMPILERS, start_cpus
 from alpamayo_jax.presets import PRESETS
-from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.settings import PrecisionSettings, StageSettings, VisionSettings
 from alpamayo_jax.train.objectives import OBJECTIVES
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Training configuration to begin with.")
@@ -50,6 +50,9 @@ _STAGE = flags.DEFINE_enum("stage", None, list(OBJECTIVES), "What is trained; de
 _LENGTH = flags.DEFINE_integer("length", None, "Tokens of a conversation; 0: as images need.")
 _CAMERAS = flags.DEFINE_integer("cameras", 4, "Per row.")
 _FRAMES = flags.DEFINE_integer("frames", None, "Per camera; default: 4.")
+_COMPRESSOR = flags.DEFINE_enum(
+    "compressor", None, COMPRESSORS, "Of image tokens; default: the preset's."
+)
 _REMAT = flags.DEFINE_enum(
     "remat", None, list(REMAT_POLICIES), "What is computed again backwards; default: full."
 )
@@ -97,6 +100,9 @@ def _job() -> Job:
     )  # fmt: skip
     precision = {} if config is None else config.precision.to_dict()
     precision |= _given(params=_PARAMS, compute=_COMPUTE)
+    vision = config.vision.to_dict() if config is not None and "vision" in config else {}
+    if _COMPRESSOR.value is not None:
+        vision = {"compressor": _COMPRESSOR.value}
     shape = {} if config is None else {
         "length": config.data.max_length, "frames": config.data.num_frames
     }  # fmt: skip
@@ -104,6 +110,7 @@ def _job() -> Job:
         preset=_PRESET.value or config.preset,
         stage=build(StageSettings, stage, "stage."),
         precision=build(PrecisionSettings, precision, "precision."),
+        vision=build(VisionSettings, vision, "vision."),
         cameras=_CAMERAS.value,
         **shape | _given(length=_LENGTH, frames=_FRAMES),
     )

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from alpamayo_jax import convert
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.plan.machine import Machine
-from alpamayo_jax.presets import preset
-from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.ops.image_size import image_tokens
+from alpamayo_jax.ops.lens import LENS_SIZE
+from alpamayo_jax.presets import preset, with_compressor
+from alpamayo_jax.settings import PrecisionSettings, StageSettings, VisionSettings
 from alpamayo_jax.sharding import AxisRules
-from alpamayo_jax.tokens.images import smart_resize
 from alpamayo_jax.train import partition
 from alpamayo_jax.train.optimiser import Optimiser, make_optimiser
 from alpamayo_jax.train.stages import (
@@ -43,6 +44,7 @@ class Job:
       preset: model, see `presets`.
       stage: what is trained, on how many rows.
       precision: number formats.
+      vision: how image tokens are compressed.
       length: tokens of a conversation; 0: what the images and 192 tokens of text come to.
       cameras: per row.
       frames: per camera.
@@ -51,6 +53,7 @@ class Job:
     preset: str
     stage: StageSettings
     precision: PrecisionSettings = PrecisionSettings()
+    vision: VisionSettings = VisionSettings()
     length: int = 0
     cameras: int = 4
     frames: int = 4
@@ -64,8 +67,9 @@ class Job:
         check_stage("stage", self.stage, self.model())
 
     def model(self) -> ModelConfig:
-        """The preset in the job's number formats."""
-        return training_config(preset(self.preset), self.precision)
+        """The preset with the job's compressor, in its number formats."""
+        model = with_compressor(preset(self.preset), self.vision.compressor, self.vision.size)
+        return training_config(model, self.precision)
 
     def batch(self, rows: int) -> TrainBatch:
         """Shapes of a batch of `rows` rows."""
@@ -78,14 +82,20 @@ def abstract_batch(
     """Shapes of a batch of full-size recordings (1080 x 1920), `length` as in `Job`.
 
     Raises:
-      ConfigError: the images alone are longer than `length`.
+      ConfigError: the images alone are longer than `length`, or Flex has tokens for fewer frames.
     """
-    vision, prompt, waypoints = config.vision, config.prompt, config.action.n_waypoints
-    side, images = vision.patch_size, cameras * frames
-    factor = side * vision.spatial_merge_size
-    height, width = smart_resize(*_RECORDED, factor, prompt.min_pixels, prompt.max_pixels)
-    patches = (height // side) * (width // side)
-    fixed = images * (patches // vision.merge_unit + 2)
+    vision, waypoints = config.vision, config.action.n_waypoints
+    images, per_image = cameras * frames, image_tokens(_RECORDED, vision, config.prompt)
+    # An image, or a compressed time step, stands between two tokens of its own.
+    blocks, per_block = images, per_image
+    if config.tokens_per_step is not None:
+        blocks, per_block = frames, config.tokens_per_step
+    if vision.compressor == "flex" and frames > config.scene.flex.num_steps:
+        raise ConfigError(
+            f"{frames} frames per camera are more than the {config.scene.flex.num_steps} time steps "
+            f"that Flex has tokens for"
+        )
+    fixed = blocks * (per_block + 2)
     fixed += config.trajectory_tokens.tokens_per_history_traj + 2 * waypoints
     least = fixed + _TEXT_TOKENS
     length = length or -(-least // _LENGTH_STEP) * _LENGTH_STEP
@@ -97,6 +107,11 @@ def abstract_batch(
     def shape(*sizes, dtype=jnp.float32):
         return jax.ShapeDtypeStruct((rows, *sizes), dtype)
 
+    views = {}
+    if config.tokens_per_step is not None:
+        views["step_images"] = shape(frames, cameras, dtype=jnp.int32)
+    if vision.compressor == "triplane":
+        views |= {"lenses": shape(images, LENS_SIZE), "ego_from_camera": shape(images, 4, 4)}
     history = config.trajectory_tokens.num_history_steps
     return TrainBatch(
         inputs=ModelInputs(
@@ -105,12 +120,13 @@ def abstract_batch(
             position_ids=jax.ShapeDtypeStruct((3, rows, length), jnp.int32),
             rope_delta=shape(dtype=jnp.int32),
             image_index=shape(length, dtype=jnp.int32),
-            pixel_values=shape(images, patches, vision.patch_dim),
+            pixel_values=shape(images, per_image * vision.merge_unit, vision.patch_dim),
             image_grid=shape(images, 2, dtype=jnp.int32),
             camera_index=shape(images, dtype=jnp.int32),
             frame_time=shape(images),
             ego_history_xyz=shape(history, 3),
             ego_history_rot=shape(history, 3, 3),
+            **views,
         ),
         labels_mask=shape(length, dtype=bool),
         ego_future_xyz=shape(waypoints, 3),

@@ -90,6 +90,7 @@ def make_plan(
     return {
         "preset": job.preset,
         "stage": dataclasses.asdict(stage),
+        "compressor": config.vision.compressor,
         "precision": dataclasses.asdict(config.precision),
         "batch": stage.batch_size,
         "length": batch.labels_mask.shape[1],

@@ -13,9 +13,14 @@ from alpamayo_jax.plan import report
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.hardware import chip
 from alpamayo_jax.plan.machine import parse_machine
-from alpamayo_jax.settings import PrecisionSettings, StageSettings
+from alpamayo_jax.data.windows import observe, target
+from alpamayo_jax.settings import PrecisionSettings, StageSettings, VisionSettings
 from alpamayo_jax.sharding import AxisRules, make_mesh, replicated
+from alpamayo_jax.sim.camera import RIGS
+from alpamayo_jax.sim.source import procedural_clip
 from alpamayo_jax.testing.tiny import random_train_batch, tiny_config
+from alpamayo_jax.tokens.processor import Processor
+from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.train.optimiser import OptimiserConfig, make_optimiser
 from alpamayo_jax.train.state import abstract_state, state_shardings
 from alpamayo_jax.plan.virtual import virtual_devices
@@ -93,6 +98,49 @@ def test_shapes_are_those_of_real_batches():
     assert jax.tree.structure(real) == jax.tree.structure(shapes)
     for a, b in zip(jax.tree.leaves(real), jax.tree.leaves(shapes)):
         assert a.dtype == b.dtype and a.ndim == b.ndim and a.shape[:1] == b.shape[:1]
+
+
+@pytest.mark.parametrize("compressor, size", [("triplane", (2, 3, 2, 1)), ("flex", (5,))])
+def test_shapes_are_those_of_real_compressed_batches(compressor, size):
+    config = presets.with_compressor(presets.preset("tiny"), compressor, size)
+    clip = procedural_clip(0, 0, seconds=12.0, cameras=RIGS[4], image_size=(192, 108))
+    processor = Processor(config, tiny_tokenizer(config))
+    seen = [observe(clip, 4.0, num_frames=2)]
+    real = processor.train_batch(seen, [target(clip, 4.0)], pad_to=640)
+    shapes = jobs.abstract_batch(config, 1, length=640, cameras=4, frames=2)
+    assert jax.tree.structure(real) == jax.tree.structure(shapes)
+    # An image of 192 x 108 pixels has as many tokens as a recorded one: 15.
+    for a, b in zip(jax.tree.leaves(real), jax.tree.leaves(shapes)):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+
+
+def test_a_compressor_makes_shorter_rows():
+    def length(compressor, size=(), **shape):
+        model = presets.with_compressor(presets.preset("r1_10b"), compressor, size)
+        return jobs.abstract_batch(model, 1, **shape).labels_mask.shape[1]
+
+    # 4 steps of 180, 288 and 200 tokens and 2 around each, 368 of history, future and text.
+    assert length("triplane", (8, 8, 8, 1)) == 1152 and length("triplane") == 1536
+    assert length("flex", (200,)) == 1280 < length("per_image") == 3328
+    # The number of cameras changes nothing but the images.
+    assert length("triplane", cameras=7) == 1536
+    with pytest.raises(ConfigError, match="10 frames per camera are more than the 9 time steps"):
+        length("flex", frames=10)
+
+
+@pytest.mark.parametrize("compressor, less, more", [
+    ("triplane", (3, 4, 3, 1), (3, 4, 3, 0)),  # half the grid, all of it
+    ("flex", (6,), (60,)),
+])  # fmt: skip
+def test_what_a_compressor_keeps_is_counted(small, compressor, less, more):
+    """In rows of the same length: what the compressor itself keeps for the backward pass."""
+    kept = [
+        jobs.kept_bytes(
+            dataclasses.replace(small, length=512, vision=VisionSettings(compressor, size)), MACHINE
+        )
+        for size in (less, more)
+    ]
+    assert 0 < kept[0] < kept[1]
 
 
 def test_a_plan(small):
