@@ -160,6 +160,23 @@ class ModelInputs:
 
 
 @flax.struct.dataclass
+class EarlierPoses:
+    """Histories and futures at the E earlier moments of interleaved conversations, oldest first.
+
+    Attributes:
+      history_xyz: float32 [B, E, 16, 3], ego frame at that moment, as are all.
+      history_rot: float32 [B, E, 16, 3, 3].
+      future_xyz: float32 [B, E, W, 3].
+      future_rot: float32 [B, E, W, 3, 3].
+    """
+
+    history_xyz: Array
+    history_rot: Array
+    future_xyz: Array
+    future_rot: Array
+
+
+@flax.struct.dataclass
 class TrainBatch:
     """Teacher-forced conversations.
 
@@ -168,12 +185,14 @@ class TrainBatch:
       labels_mask: bool [B, T]; True where the token is a target.
       ego_future_xyz: float32 [B, W, 3].
       ego_future_rot: float32 [B, W, 3, 3].
+      earlier: of interleaved conversations (`tokens.interleaved`), else None.
     """
 
     inputs: ModelInputs
     labels_mask: Array
     ego_future_xyz: Array
     ego_future_rot: Array
+    earlier: EarlierPoses | None = None
 
 
 @flax.struct.dataclass

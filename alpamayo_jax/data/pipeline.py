@@ -13,7 +13,7 @@ from typing import Any, Protocol, Sequence
 import grain
 
 from alpamayo_jax.config import ConfigError, ModelConfig
-from alpamayo_jax.data import collate
+from alpamayo_jax.data import collate, interleaving
 from alpamayo_jax.data.cache import BoundedCache
 from alpamayo_jax.data.mixture import Mixture
 from alpamayo_jax.data.packing import Packed
@@ -39,6 +39,14 @@ class BatchProcessor(Protocol):
         components: Sequence[str] | None = None,
     ) -> TrainBatch:
         """One row per observation, as NumPy arrays."""
+
+    def interleaved_batch(
+        self,
+        parts: Sequence[tuple[Sequence[Observation], Sequence[Target]]],
+        pad_to: int | str | None = None,
+        components: Sequence[str] | None = None,
+    ) -> TrainBatch:
+        """One row per observation of the last part, about all prefixes of its frames."""
 
     def row_length(
         self,
@@ -117,6 +125,7 @@ def training_batches(
     cache_mb: int = 1024,
     shard_index: int = 0,
     shard_count: int = 1,
+    interleaved: bool = False,
 ) -> grain.IterDataset:
     """Endless batches of a list of windows.
 
@@ -146,9 +155,11 @@ def training_batches(
       shard_index: which host this is; each makes its own rows of every batch.
       shard_count: how many hosts there are; a batch of all of them has the rows, in order of the
         hosts, that one host with `shard_count` times the rows makes.
+      interleaved: a row has a conversation for every prefix of the frames, at the moment of its
+        newest one (`tokens.interleaved`); windows are those of `interleaving.with_moments`.
 
     Raises:
-      ConfigError: sizes that make no batch.
+      ConfigError: sizes that make no batch; interleaved questions, mixtures or packed rows.
       InputError: when iterated: a window or an image that cannot be read.
     """
     if batch_size < 1 or num_workers < 0 or not 0 <= shard_index < shard_count:
@@ -156,6 +167,8 @@ def training_batches(
             f"data: batch_size {batch_size}, num_workers {num_workers} and shard {shard_index} of "
             f"{shard_count} do not make batches"
         )
+    if interleaved:
+        interleaving.check(source, pack_lengths)
     plan = batch_plan(
         source,
         windows,
@@ -170,7 +183,9 @@ def training_batches(
     rows = BoundedCache(cache_mb * 2**20) if cache_windows else None
     options = {"pad_to": pad_to, "components": components}
     mine = slice(shard_index * batch_size, (shard_index + 1) * batch_size)
-    load = _Loader(source, processor, num_frames, cameras, options, stop_after, rows, mine)
+    load = _Loader(
+        source, processor, num_frames, cameras, options, stop_after, rows, mine, interleaved
+    )
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     dataset = plan.map(load).to_iter_dataset(reading)
     if num_workers:
@@ -193,6 +208,7 @@ class _Loader:
     stop_after: int | None
     rows: BoundedCache | None
     mine: slice
+    interleaved: bool
 
     def __call__(self, planned: tuple[Sequence[Window], int | None]) -> TrainBatch:
         windows, length = planned[0][self.mine], planned[1]
@@ -210,6 +226,9 @@ class _Loader:
         return self._cut(collate.lengthen(joined, length, self.processor.config))
 
     def _process(self, windows: Sequence[Window], options: dict[str, Any]) -> TrainBatch:
+        if self.interleaved:
+            parts = interleaving.parts(self.source, windows, self.num_frames, self.cameras)
+            return self.processor.interleaved_batch(parts, **options)
         rows = [_example(self.source, w, self.num_frames, self.cameras) for w in windows]
         observations, targets = zip(*rows)
         return self.processor.train_batch(observations, targets, **options)

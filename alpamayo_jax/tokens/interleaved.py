@@ -3,33 +3,35 @@
 A row is the head of the conversation (system text and the scene tokens of all steps) and then, for
 every k, the rest of the conversation that an observation of the first k steps has, with the history
 and the future of that moment. The k-th rest sees the first k steps and itself
-(`ops.masks.prefix_mask_of_conversations`), so a row teaches as much as k conversations.
+(`ops.masks.prefix_mask_of_conversations`), so a row teaches as much as all of them.
 """
 
-from typing import Sequence
+from typing import Callable, Sequence
 
 import jax
 import numpy as np
 
 from alpamayo_jax.config import ConfigError, ModelConfig
-from alpamayo_jax.types import InputError, TrainBatch
+from alpamayo_jax.types import EarlierPoses, InputError, TrainBatch
 
 
 def interleave(
-    parts: Sequence[TrainBatch], ids: Sequence[np.ndarray], config: ModelConfig
+    parts: Sequence[TrainBatch],
+    config: ModelConfig,
+    choose_length: Callable[[list[int]], int] = max,
 ) -> TrainBatch:
     """Joins the conversations about all prefixes of an observation.
 
     Args:
       parts: batch k of B rows is about the first k + 1 steps, as the processor makes it: with the
         history and the future at the time of its newest frame.
-      ids: int32 [B, T_k] of each, trajectory ids in place of the placeholders
-        (`train.targets.fused_ids`), because each part has its own history and future.
       config: model, whose Flex encoder attends by prefixes.
+      choose_length: from how many tokens the rows have to how many the batch has, at least the most
+        of them.
 
     Returns:
-      A batch of B rows with `prefix`; its images, poses and future are those of the last part. It
-      serves the loss of tokens; the flow's expert would only see the last part.
+      A batch of B rows with `inputs.prefix` and `earlier`; its images, poses and future are those of
+      the last part.
 
     Raises:
       ConfigError: the model is no Flex with `prefix`.
@@ -41,11 +43,12 @@ def interleave(
             "attention early scene tokens would have seen later frames"
         )
     parts = [jax.tree.map(np.asarray, part) for part in parts]
+    last = parts[-1]
     rows = [
-        _row([_unpadded(part, np.asarray(own), b) for part, own in zip(parts, ids)], config, b)
-        for b in range(len(parts[-1].labels_mask))
+        _row([_unpadded(part, b) for part in parts], config, b)
+        for b in range(len(last.labels_mask))
     ]
-    length = max(len(row["input_ids"]) for row in rows)
+    length = choose_length([len(row["input_ids"]) for row in rows])
     pad = dict(input_ids=config.text_tokens.pad_token_id, attention_mask=False, position_ids=1,
                image_index=-1, labels_mask=False, prefix=0)  # fmt: skip
     fields = {
@@ -53,18 +56,31 @@ def interleave(
         for name, value in pad.items()
     }
     labels, positions = fields.pop("labels_mask"), fields.pop("position_ids")
-    inputs = parts[-1].inputs.replace(
+    inputs = last.inputs.replace(
         **fields,
         position_ids=np.moveaxis(positions, 1, 0),
-        rope_delta=parts[-1].inputs.rope_delta,
+        # The last part still stands at the end, but its columns have other numbers.
+        rope_delta=last.inputs.rope_delta - np.int32(length - last.labels_mask.shape[1]),
     )
-    return parts[-1].replace(inputs=inputs, labels_mask=labels)
+    return last.replace(inputs=inputs, labels_mask=labels, earlier=_earlier(parts[:-1]))
 
 
-def _unpadded(part: TrainBatch, ids: np.ndarray, b: int) -> dict[str, np.ndarray]:
+def _earlier(parts: Sequence[TrainBatch]) -> EarlierPoses | None:
+    if not parts:
+        return None
+    stack = lambda arrays: np.stack(list(arrays), 1)  # noqa: E731
+    return EarlierPoses(
+        history_xyz=stack(part.inputs.ego_history_xyz for part in parts),
+        history_rot=stack(part.inputs.ego_history_rot for part in parts),
+        future_xyz=stack(part.ego_future_xyz for part in parts),
+        future_rot=stack(part.ego_future_rot for part in parts),
+    )
+
+
+def _unpadded(part: TrainBatch, b: int) -> dict[str, np.ndarray]:
     real, inputs = part.inputs.attention_mask[b], part.inputs
     return {
-        "input_ids": ids[b, real],
+        "input_ids": inputs.input_ids[b, real],
         "attention_mask": real[real],
         "position_ids": inputs.position_ids[:, b, real],
         "image_index": inputs.image_index[b, real],

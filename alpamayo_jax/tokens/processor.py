@@ -8,6 +8,7 @@ import numpy as np
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.ops.image_size import image_tokens
 from alpamayo_jax.tokens import images, prompt, views
+from alpamayo_jax.tokens.interleaved import interleave
 from alpamayo_jax.tokens.labels import label_mask
 from alpamayo_jax.tokens.positions import mrope_positions
 from alpamayo_jax.tokens.tokenizer import Tokenizer
@@ -107,6 +108,26 @@ class Processor:
             ego_future_rot=np.stack([t.ego_future_rot for t in targets]).astype(np.float32),
         )
 
+    def interleaved_batch(
+        self,
+        parts: Sequence[tuple[Sequence[Observation], Sequence[Target]]],
+        pad_to: int | str | None = None,
+        components: Sequence[str] | None = None,
+    ) -> TrainBatch:
+        """Conversations about all prefixes of the time steps of B observations, in B rows.
+
+        Args:
+          parts: part k is what is seen after k + 1 steps, and its targets.
+          pad_to, components: as in `train_batch`.
+
+        Raises:
+          InputError: as `train_batch`; parts that are not the prefixes of the last.
+          ConfigError: as `train_batch`; the model is no Flex that attends by prefixes.
+        """
+        batches = [self.train_batch(*part, components=components) for part in parts]
+        choose = lambda lengths: self._length(lengths, parts[-1][0], pad_to)  # noqa: E731
+        return interleave(batches, self.config, choose)
+
     def row_length(
         self,
         observation: Observation,
@@ -192,7 +213,7 @@ class Processor:
             raise InputError("a batch needs at least one observation")
         config = self.config
         rows = [self._row(o, text) for o, text in zip(observations, texts)]
-        length = self._length(rows, observations, pad_to)
+        length = self._length([len(row.ids) for row in rows], observations, pad_to)
         # At least one (empty) image, so that no array is empty when there is no camera at all.
         num_images = max(1, *(len(row.patches) for row in rows))
         unit, merge = config.vision.merge_unit, config.vision.spatial_merge_size
@@ -276,11 +297,10 @@ class Processor:
 
     def _length(
         self,
-        rows: Sequence[_Row],
+        lengths: list[int],
         observations: Sequence[Observation],
         pad_to: int | str | None,
     ) -> int:
-        lengths = [len(row.ids) for row in rows]
         longest = max(lengths)
         if pad_to is None:
             return longest

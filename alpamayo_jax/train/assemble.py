@@ -13,6 +13,7 @@ from jax.sharding import SingleDeviceSharding
 
 from alpamayo_jax import convert, hardware
 from alpamayo_jax.config import ConfigError, ModelConfig
+from alpamayo_jax.data.interleaving import with_moments
 from alpamayo_jax.data.pipeline import batch_plan, training_batches
 from alpamayo_jax.data.sources import ClipSource, Window
 from alpamayo_jax.decode.policy import Policy, adopt_compressor
@@ -37,6 +38,7 @@ from alpamayo_jax.train.run import Training
 from alpamayo_jax.train.stages import (
     check_reached,
     check_stage,
+    interleaves,
     last_token,
     optimiser_config,
     stage_objective,
@@ -188,6 +190,10 @@ def make_training(
     parts = prepare(name, stage, start, mesh, precision)
     model, devices, shard, shards = parts.model, parts.devices, *parts.shard
     objective = stage_objective(stage, model, remat=stage.remat, layout=parts.layout)
+    interleaved = interleaves(stage, model)
+    if interleaved:
+        train = _with_moments(train, data)
+        held_out = held_out and _with_moments(held_out, data)
     batches = functools.partial(
         training_batches,
         processor=start.policy.processor,
@@ -203,6 +209,7 @@ def make_training(
         shard_index=shard,
         shard_count=shards,
         pack_lengths=data.pack_lengths,
+        interleaved=interleaved,
     )
     dataset = batches(train.source, train.windows)
     place, batch_where, flops, peak = _as_it_is, None, None, (None, "")
@@ -308,6 +315,11 @@ def _initial_params(start: Start, model: ModelConfig, devices: Mesh | None) -> d
         return _stored_params(start, model, devices, where)
     init = jax.jit(functools.partial(init_params, model), out_shardings=where)
     return init(jax.random.key(start.seed))
+
+
+def _with_moments(which: Windows, data: DataSettings) -> Windows:
+    windows = with_moments(which.source, which.windows, data.num_frames)
+    return dataclasses.replace(which, windows=windows)
 
 
 def _stored_params(

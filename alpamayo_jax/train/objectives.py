@@ -121,6 +121,9 @@ def velocity_on_cache(
     is_start = ids == special_token_id(config, "traj_future_start")
     cut = jnp.max(jnp.where(is_start, slots, -1), axis=-1) + 1
     mask = inputs.attention_mask & (slots < cut[:, None])
+    if inputs.prefix is not None:  # the flow is that of the last conversation
+        own = jnp.take_along_axis(inputs.prefix, cut[:, None] - 1, axis=1)
+        mask &= (inputs.prefix >= 0) | (inputs.prefix == own)
     positions = (cut + inputs.rope_delta)[:, None] + jnp.arange(config.action.n_waypoints)
     positions = jnp.broadcast_to(positions[:, None], (3, *x.shape[:-1]))
     return Alpamayo(config, **stack).apply(
@@ -273,7 +276,7 @@ def _objective(
 
 def _prepare(batch, rng, *, config, tokens, noises, layout, rays) -> tuple[Examples, Weights]:
     actions = future_actions(batch, config, layout)
-    ids = fused_ids(batch, actions, config)
+    ids = fused_ids(batch, actions, config, layout)
     examples, weights = Examples(inputs=batch.inputs.replace(input_ids=ids)), {}
     if tokens:
         weights |= token_weights(ids, batch.labels_mask, config)

@@ -48,6 +48,12 @@ def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
     lora_config(stage)
 
 
+def interleaves(stage: StageSettings, model: ModelConfig) -> bool:
+    """Whether every prefix of the time steps is supervised: tokens, behind a Flex made for it."""
+    prefix = model.vision.compressor == "flex" and model.scene.flex.prefix
+    return prefix and stage.objective in ("tokens", "joint")
+
+
 def stage_objective(stage: StageSettings, model: ModelConfig, **stack: Any) -> Objective:
     """The objective of a stage; `stack` are fields of the network."""
     options = {"mean": stage.mean, "noises_per_row": stage.noises_per_row}

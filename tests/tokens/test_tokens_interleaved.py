@@ -18,8 +18,10 @@ from alpamayo_jax.testing.tiny import (
     tiny_config,
 )
 from alpamayo_jax.tokens.interleaved import interleave
-from alpamayo_jax.tokens.processor import Processor
+from alpamayo_jax.tokens.processor import BUCKET, Processor
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
+from alpamayo_jax.train.objectives import expert_velocity
+from alpamayo_jax.train.targets import fused_ids, future_actions
 from alpamayo_jax.types import InputError
 
 CONFIG = compressed(tiny_config(), "flex", prefix=True, num_steps=2)
@@ -38,14 +40,13 @@ def _parts():
         other = random_observation(CONFIG, seed=k)
         observation = dataclasses.replace(other, cameras=cameras)
         target = random_target(CONFIG, seed=k, reasoning="abc"[:k])
-        parts.append(PROCESSOR.train_batch([observation] * 2, [target] * 2))
-    ids = [np.asarray(p.inputs.input_ids) for p in parts]
-    return parts, ids
+        parts.append(([observation] * 2, [target] * 2))
+    return parts, [PROCESSOR.train_batch(*part) for part in parts]
 
 
 def test_each_prefix_has_the_logits_of_its_own_conversation():
-    parts, ids = _parts()
-    joined = jax.tree.map(jnp.asarray, interleave(parts, ids, CONFIG))
+    _, parts = _parts()
+    joined = jax.tree.map(jnp.asarray, interleave(parts, CONFIG))
     model, params = Alpamayo(CONFIG), random_params(CONFIG)
     scene = quick_jit(lambda p, i: model.apply({"params": p}, i, method="scene_tokens"))(
         params, joined.inputs
@@ -66,8 +67,8 @@ def test_each_prefix_has_the_logits_of_its_own_conversation():
 
 
 def test_an_earlier_prefix_does_not_see_later_frames():
-    parts, ids = _parts()
-    joined = jax.tree.map(jnp.asarray, interleave(parts, ids, CONFIG))
+    _, parts = _parts()
+    joined = jax.tree.map(jnp.asarray, interleave(parts, CONFIG))
     model, params = Alpamayo(CONFIG), random_params(CONFIG)
     run = quick_jit(lambda p, i: model.apply({"params": p}, i, i.input_ids, method="prefill")[0])
     later = np.asarray(joined.inputs.step_images)[0, 1]
@@ -78,16 +79,56 @@ def test_an_earlier_prefix_does_not_see_later_frames():
 
 
 def test_labels_are_those_of_all_parts():
-    parts, ids = _parts()
-    joined = interleave(parts, ids, CONFIG)
+    _, parts = _parts()
+    joined = interleave(parts, CONFIG)
     assert joined.labels_mask.sum() == sum(p.labels_mask.sum() for p in parts)
     assert set(np.unique(joined.inputs.prefix)) == {-2, -1, 0, 1, 2}
     assert (joined.inputs.image_index[0] >= 0).sum() == 2 * PER_STEP
 
 
 def test_what_does_not_fit_is_refused():
-    parts, ids = _parts()
+    _, parts = _parts()
     with pytest.raises(InputError, match="row 0: part 1"):
-        interleave(parts[::-1], ids[::-1], CONFIG)
+        interleave(parts[::-1], CONFIG)
     with pytest.raises(ConfigError, match="scene.flex.prefix"):
-        interleave(parts, ids, compressed(tiny_config(), "flex"))
+        interleave(parts, compressed(tiny_config(), "flex"))
+
+
+def test_every_part_has_its_own_trajectory_ids():
+    _, parts = _parts()
+    joined = interleave(parts, CONFIG)
+
+    fuse = quick_jit(lambda batch: fused_ids(batch, future_actions(batch, CONFIG), CONFIG))
+    fused = lambda batch: np.asarray(fuse(batch))  # noqa: E731
+    together = fused(joined)
+    for k, part in enumerate(parts, 1):
+        tail = joined.inputs.prefix[0] == -k
+        np.testing.assert_array_equal(together[:, tail], fused(part)[:, -tail.sum() :])
+    first, last = (together[:, joined.inputs.prefix[0] == -k][:, -40:-10] for k in (1, 2))
+    assert (first != last).any()
+
+
+def test_the_flow_sees_the_last_conversation_as_if_it_were_alone():
+    _, parts = _parts()
+    joined, alone = (jax.tree.map(jnp.asarray, b) for b in (interleave(parts, CONFIG), parts[-1]))
+    params, waypoints = random_params(CONFIG), CONFIG.action.n_waypoints
+    x = jax.random.normal(jax.random.key(0), (2, 1, waypoints, 2))
+    t = jnp.full((2, 1), 0.3)
+    run = quick_jit(lambda p, i: expert_velocity(p, i, i.input_ids, x, t, CONFIG))
+    np.testing.assert_allclose(
+        run(params, joined.inputs), run(params, alone.inputs), atol=2e-4, rtol=1e-3
+    )
+
+
+def test_rows_are_padded_as_asked():
+    wanted, parts = _parts()
+    joined = PROCESSOR.interleaved_batch(wanted, pad_to="bucket")
+    real = interleave(parts, CONFIG)
+    length, count = joined.labels_mask.shape[1], real.labels_mask.shape[1]
+    assert length % BUCKET == 0 and 0 <= length - count < BUCKET
+    shift = length - count
+    np.testing.assert_array_equal(joined.inputs.input_ids[:, shift:], real.inputs.input_ids)
+    assert not joined.inputs.attention_mask[:, :shift].any()
+    np.testing.assert_array_equal(joined.inputs.rope_delta, real.inputs.rope_delta - shift)
+    with pytest.raises(InputError, match=f"needs {count} tokens, more than pad_to 100"):
+        PROCESSOR.interleaved_batch(wanted, pad_to=100)
