@@ -9,7 +9,7 @@ import jax
 
 from alpamayo_jax import convert
 from alpamayo_jax.config import ModelConfig
-from alpamayo_jax.models.init import init_params, param_shapes
+from alpamayo_jax.models.init import init_compressor, init_params, param_shapes
 from alpamayo_jax.tokens.processor import Processor
 from alpamayo_jax.tokens.tokenizer import Tokenizer, tiny_tokenizer
 
@@ -123,7 +123,7 @@ def adopt_compressor(
         return params
     vlm = {name: tree for name, tree in params["vlm"].items() if name != "scene"}
     if kind != "per_image":
-        new = init_params(config, rng)["vlm"]["scene"]
+        new = init_compressor(config, rng)
         dtype = jax.tree.leaves(vlm)[0].dtype
         vlm["scene"] = jax.tree.map(lambda leaf: leaf.astype(dtype), new)
     return {**params, "vlm": vlm}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.models.alpamayo import Alpamayo
+from alpamayo_jax.models.scene import cameras_of, make_compressor
 from alpamayo_jax.ops.lens import absent_lens
 from alpamayo_jax.types import ModelInputs
 
@@ -39,6 +40,14 @@ def example_inputs(config: ModelConfig) -> tuple[ModelInputs, jax.Array, jax.Arr
 def init_params(config: ModelConfig, rng: jax.Array) -> dict:
     """Random parameters (normal, 0.02, as the backbone's family), as a plain nested dict."""
     return Alpamayo(config).init(rng, *example_inputs(config))["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init_compressor(config: ModelConfig, rng: jax.Array) -> dict:
+    """Random parameters of the vision compressor alone (`vlm/scene`), float32."""
+    inputs, width = example_inputs(config)[0], config.language.hidden_size
+    example = jnp.zeros((1, 1, 1, width)), jnp.zeros((0, 1, 1, 1, width)), cameras_of(inputs, config)
+    return make_compressor(config).init(rng, *example)["params"]
 
 
 def param_shapes(config: ModelConfig) -> dict:

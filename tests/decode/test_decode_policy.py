@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from alpamayo_jax.decode.policy import Policy, load_policy, new_policy
-from alpamayo_jax.models.init import init_params, param_shapes
+from alpamayo_jax.decode.policy import Policy, adopt_compressor, load_policy, new_policy
+from alpamayo_jax.models.init import init_compressor, init_params, param_shapes
 from alpamayo_jax.testing.tiny import (
+    compressed,
     quick_jit,
     random_observation,
     random_params,
@@ -73,3 +74,55 @@ def test_progress_and_type(policy, tmp_path):
 def test_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(InputError, match=str(tmp_path / "nothing")):
         load_policy(tmp_path / "nothing")
+
+
+@pytest.fixture
+def quick_init(monkeypatch):
+    quick = quick_jit(init_compressor.__wrapped__, static_argnums=0)
+    monkeypatch.setattr("alpamayo_jax.decode.policy.init_compressor", quick)
+
+
+def _same(one, two):
+    leaves = zip(*map(jax.tree.leaves, (one, two)), strict=True)
+    return all(a is b or np.array_equal(a, b) for a, b in leaves)
+
+
+def _without_scene(params):
+    return {**params, "vlm": {k: v for k, v in params["vlm"].items() if k != "scene"}}
+
+
+@pytest.mark.parametrize("compressor", ["triplane", "flex"])
+def test_a_new_compressor_is_random_and_the_rest_is_kept(compressor, quick_init):
+    config = compressed(_CONFIG, compressor)
+    before = jax.tree.map(lambda p: p.astype(np.float16), random_params(_CONFIG))
+    after = adopt_compressor(before, _CONFIG, config, jax.random.key(1))
+    wanted = jax.tree.map(lambda leaf: (leaf.shape, np.float16), param_shapes(config))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == wanted
+    assert _same(_without_scene(after), before)
+    other = adopt_compressor(before, _CONFIG, config, jax.random.key(2))
+    assert not _same(after["vlm"]["scene"], other["vlm"]["scene"])
+    # And without it again.
+    assert _same(adopt_compressor(after, config, _CONFIG, jax.random.key(1)), before)
+
+
+def test_a_compressor_that_stays_keeps_its_parameters(quick_init):
+    flex = compressed(_CONFIG, "flex")
+    params, rng = random_params(flex), jax.random.key(0)
+    assert adopt_compressor(params, flex, flex, rng) is params
+    assert adopt_compressor(random_params(_CONFIG), _CONFIG, _CONFIG, rng)
+    # Another size is another compressor, and so is another kind.
+    larger = compressed(_CONFIG, "flex", tokens_per_step=5)
+    own = adopt_compressor(params, flex, larger, rng)["vlm"]["scene"]
+    assert own["scene_tokens"].shape == (larger.scene.flex.num_tokens, 16)
+    planes = compressed(_CONFIG, "triplane")
+    assert "feature_proj" in adopt_compressor(params, flex, planes, rng)["vlm"]["scene"]
+
+
+def test_a_compressor_survives_its_checkpoint(tmp_path):
+    config = compressed(_CONFIG, "flex", prefix=True)
+    own = Policy(config=config, params=random_params(config), tokenizer=tiny_tokenizer(config))
+    own.save(tmp_path)
+    loaded = load_policy(tmp_path)
+    assert loaded.config.scene.flex == config.scene.flex
+    assert loaded.config.vision.compressor == "flex"
+    assert _same(loaded.params, own.params)
