@@ -22,7 +22,7 @@ class DataSettings:
       mixture: what else trains, each "WEIGHT KIND PATH" with a KIND of `source` or "questions" (a
         table in the form of LingoQA, for objective tokens only); `source` itself has weight 1.
       num_clips: procedural, controlled: how many drives train.
-      cameras: procedural: 1 (a front camera), 4 (those of the release) or 7 (all around).
+      cameras: procedural, controlled: 1 (a front camera), 4 (those of the release) or 7 (all around).
       num_test_clips: how many are held out: more of the simulated, the last of a store or of
         physical_ai.
       wrong_reasoning: controlled: share of the drives that train whose reasoning is wrong.

@@ -85,11 +85,7 @@ def make_data(config: ml_collections.ConfigDict) -> Data:
 def _source(data: settings.DataSettings, seed: int) -> ClipSource:
     if data.source == "procedural":
         total = data.num_clips + data.num_test_clips
-        if data.cameras not in RIGS:
-            known = ", ".join(map(str, RIGS))
-            raise ConfigError(f"data.cameras is {data.cameras}; the simulated rigs have {known}")
-        rig = {} if data.cameras == 1 else {"cameras": RIGS[data.cameras]}
-        return make_source("procedural", num_clips=total, seed=seed, **rig)
+        return make_source("procedural", num_clips=total, seed=seed, **_rig(data))
     if data.source == "controlled":
         return make_source(
             "controlled",
@@ -98,10 +94,19 @@ def _source(data: settings.DataSettings, seed: int) -> ClipSource:
             seed=seed,
             wrong_reasoning=data.wrong_reasoning,
             wrong_trajectory=data.wrong_trajectory,
+            **_rig(data),
         )
     if data.source in SOURCES and not data.root:
         raise ConfigError(f"data.source={data.source} needs data.root, the folder of the clips")
     return _folder_source(data.source, data.root)
+
+
+def _rig(data: settings.DataSettings) -> dict[str, Any]:
+    """The simulated cameras; one is the source's own."""
+    if data.cameras not in RIGS:
+        known = ", ".join(map(str, RIGS))
+        raise ConfigError(f"data.cameras is {data.cameras}; the simulated rigs have {known}")
+    return {} if data.cameras == 1 else {"cameras": RIGS[data.cameras]}
 
 
 def _folder_source(kind: str, path: str) -> ClipSource:

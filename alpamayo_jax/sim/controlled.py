@@ -32,8 +32,10 @@ from alpamayo_jax.sim.controlled_picture import LENS, Box, PictureReader
 _STEPS = 81
 
 
-def clip_of(moment: Moment, clip_id: str) -> Clip:
-    """Describes a drawn moment as a `Clip` with one front camera."""
+def clip_of(
+    moment: Moment, clip_id: str, rig: tuple[camera.CameraSpec, ...] = (LENS,)
+) -> Clip:
+    """Describes a drawn moment as a `Clip` with the cameras of `rig`."""
     clock = GRID_DT * np.arange(_STEPS)
     poses = drive(moment.driven, moment.speed, clock - T0)
     half, zero = poses[:, 2] / 2, np.zeros(_STEPS)
@@ -42,15 +44,18 @@ def clip_of(moment: Moment, clip_id: str) -> Clip:
     light = light if light in ("red", "green") else None
     line = moment.distance + FRONT + 1.0
     events = () if light is None else (Event(0.0, "traffic_light", light, (line, 0.0, 0.0)),)
-    front = Camera(
-        name=LENS.name,
-        index=LENS.index,
-        width=PictureReader.size[0],
-        height=PictureReader.size[1],
-        intrinsics=camera.intrinsics(LENS, *PictureReader.size),
-        ego_from_camera=camera.extrinsics(LENS),
-        times=clock,
-        read=PictureReader(poses, found, light, line, moment.look),
+    cameras = tuple(
+        Camera(
+            name=spec.name,
+            index=spec.index,
+            width=PictureReader.size[0],
+            height=PictureReader.size[1],
+            intrinsics=camera.intrinsics(spec, *PictureReader.size),
+            ego_from_camera=camera.extrinsics(spec),
+            times=clock,
+            read=PictureReader(poses, found, light, line, moment.look, spec),
+        )
+        for spec in rig
     )
     return Clip(
         clip_id=clip_id,
@@ -59,7 +64,7 @@ def clip_of(moment: Moment, clip_id: str) -> Clip:
             xyz=np.stack([poses[:, 0], poses[:, 1], zero], -1),
             quat_wxyz=np.stack([np.cos(half), zero, zero, np.sin(half)], -1),
         ),
-        cameras=(front,),
+        cameras=cameras,
         agents=_agents(found, clock),
         reasoning=(ReasoningLabel(0.0, DECISIONS[moment.said].trace),),
         events=events,
@@ -93,6 +98,7 @@ class ControlledSource:
       wrong_reasoning: see `draw`.
       wrong_trajectory: see `draw`.
       num_clean: so many clips more, the last ones, are right in both.
+      cameras: of all clips. What asks for the decision is far ahead; a wide camera hardly shows it.
     """
 
     num_clips: int
@@ -100,6 +106,7 @@ class ControlledSource:
     wrong_reasoning: float = 0.0
     wrong_trajectory: float = 0.0
     num_clean: int = 0
+    cameras: tuple[camera.CameraSpec, ...] = (LENS,)
 
     def __post_init__(self):
         if self.num_clips < 1 or self.num_clean < 0:
@@ -128,7 +135,7 @@ class ControlledSource:
 
     def clip(self, index: int) -> Clip:
         """Clip `index`; raises `IndexError` outside the source."""
-        return clip_of(self.moment(index), self.clip_name(index))
+        return clip_of(self.moment(index), self.clip_name(index), self.cameras)
 
     def label(self, index: int, t0: float = T0) -> CocLabel:
         """The right label of clip `index`, also where the clip itself is wrong."""

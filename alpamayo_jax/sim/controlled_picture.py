@@ -44,8 +44,8 @@ class Box:
 
 
 @functools.cache
-def _view() -> View:
-    return make_view(LENS, *PictureReader.size)
+def _view(spec: CameraSpec) -> View:
+    return make_view(spec, *PictureReader.size)
 
 
 @functools.cache
@@ -54,12 +54,18 @@ def _look() -> Look:
 
 
 class PictureReader:
-    """Reads the frames of a clip; one is drawn when it is asked for."""
+    """Reads the frames of one camera of a clip; one is drawn when it is asked for."""
 
     size = (64, 64)
 
     def __init__(
-        self, poses: np.ndarray, boxes: list[Box], light: str | None, line: float, seed: int
+        self,
+        poses: np.ndarray,
+        boxes: list[Box],
+        light: str | None,
+        line: float,
+        seed: int,
+        spec: CameraSpec = LENS,
     ):
         """Remembers what is drawn.
 
@@ -69,21 +75,23 @@ class PictureReader:
           light: colour of a traffic light, or None.
           line: x where it stands.
           seed: of brightness and grain.
+          spec: the camera.
         """
         self._poses, self._boxes, self._light, self._line = poses, boxes, light, line
-        self._seed = seed
+        self._seed, self._spec = seed, spec
 
     def __call__(self, frame: int) -> np.ndarray:
         """uint8 [height, width, 3]; raises `InputError` for a frame outside the clip."""
         if not 0 <= frame < len(self._poses):
             raise InputError(
-                f"camera {LENS.name!r} has frames 0 to {len(self._poses) - 1}, asked for {frame}"
+                f"camera {self._spec.name!r} has frames 0 to {len(self._poses) - 1}, asked for {frame}"
             )
-        pose = self._poses[frame]
-        image = _road(pose)
+        pose, view = self._poses[frame], _view(self._spec)
+        image = _road(view, pose)
         bodies = [_body(box, frame) for box in self._boxes] + [self._signal()]
-        _draw(np.concatenate(bodies), pose, image)
-        rng = np.random.default_rng([self._seed, frame])
+        _draw(np.concatenate(bodies), view, pose, image)
+        # Each camera has a grain of its own; that of the front camera is that of a clip without others.
+        rng = np.random.default_rng([self._seed, frame, (self._spec.index - LENS.index) % 7])
         image = image * rng.uniform(0.96, 1.04) + rng.normal(0, 4, image.shape)
         return np.clip(image, 0, 255).astype(np.uint8)
 
@@ -117,9 +125,9 @@ def _body(box: Box, frame: int) -> np.ndarray:
     return placed(table(rows), place)
 
 
-def _road(pose: np.ndarray) -> np.ndarray:
+def _road(view: View, pose: np.ndarray) -> np.ndarray:
     """Sky, asphalt and lane edges: float32 [height, width, 3]."""
-    view, look = _view(), _look()
+    look = _look()
     image = np.broadcast_to(look.horizon, (view.height, view.width, 3)).copy()
     x, y = view.ground
     across = pose[1] + np.sin(pose[2]) * x + np.cos(pose[2]) * y
@@ -131,9 +139,9 @@ def _road(pose: np.ndarray) -> np.ndarray:
     return image
 
 
-def _draw(rows: np.ndarray, pose: np.ndarray, image: np.ndarray):
+def _draw(rows: np.ndarray, view: View, pose: np.ndarray, image: np.ndarray):
     """Draws solids of the world over an image, the nearest in front."""
-    view, depth = _view(), np.inf
+    depth = np.inf
     eye = np.array([*pose[:2], 0.0]) + _turned(view.origin, pose[2])
     rays = _turned(view.rays, pose[2])
     for row in rows:

@@ -9,6 +9,7 @@ from alpamayo_jax.config import ConfigError
 from alpamayo_jax.data.sources import make_source
 from alpamayo_jax.data.windows import observe, target, window_times
 from alpamayo_jax.sim import controlled
+from alpamayo_jax.sim.camera import RIGS
 from alpamayo_jax.sim.controlled import ControlledSource
 from alpamayo_jax.sim.controlled_moments import DECISIONS, NUDGE, T0, Cause, Manoeuvre, Moment
 
@@ -71,3 +72,22 @@ def test_it_is_a_source_of_the_recipe_with_labels():
 def test_refuses(options, found):
     with pytest.raises(ConfigError, match=found):
         ControlledSource(seed=0, **options)
+
+
+def test_a_rig_shows_the_same_moment_from_all_its_cameras():
+    one, rig = ControlledSource(40, seed=1), ControlledSource(40, seed=1, cameras=RIGS[4])
+    clip, alone = rig.clip(2), one.clip(2)
+    assert [c.index for c in clip.cameras] == [spec.index for spec in RIGS[4]]
+    np.testing.assert_array_equal(clip.ego.xyz, alone.ego.xyz)
+    images = [c.read(16) for c in clip.cameras]
+    assert {image.shape for image in images} == {(64, 64, 3)}
+    # The far cause fills more of the long lens than of the wide one: another picture of a clear road.
+    index = next(i for i in range(40) if rig.moment(i).cause is Cause.STOPPED)
+    clear = next(i for i in range(40) if rig.moment(i).cause is Cause.CLEAR)
+    shown = {
+        camera.index: np.abs(
+            camera.read(16).astype(int) - rig.clip(clear).camera(camera.index).read(16)
+        ).max(-1) > 60
+        for camera in rig.clip(index).cameras
+    }  # fmt: skip
+    assert shown[6].sum() > 4 * shown[1].sum() > 0
