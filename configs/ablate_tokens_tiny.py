@@ -4,8 +4,9 @@
 
 Simulated moments seen by four cameras, each with one right decision: what asks for it is far ahead,
 large in the long lens and small in the wide one, so that a compressor has to keep it. An image has
-16 tokens where the paper's has 160; the variants have the names of the paper's rows and compress as
-these do. All seven cameras as well, procedural drives, or recorded clips with what cameras they have:
+16 tokens where the paper's has 160; the variants have the names of the paper's rows and compress
+nearly as these do: 1.4, 4, 3.2, 4.9, 10.7 and 21 times where the paper has 1.5, 3.6, 3.2, 5, 10 and
+20. All seven cameras as well, procedural drives, or recorded clips with what cameras they have:
 
     ... --config.ablation.cameras=4,7
     ... --config.data.source=procedural --config.data.max_length=448
@@ -57,7 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
     image = 16 / 160
     ablation.variants = variants = ml_collections.ConfigDict()
     variants.per_image = dict(compressor="per_image", paper=0.0)
-    variants.triplane_4_6_6 = dict(compressor="triplane", patch=(2, 3, 2), paper=-3.0)
+    variants.triplane_4_6_6 = dict(compressor="triplane", patch=(2, 2, 2), paper=-3.0)
     variants.triplane_8_8_8 = dict(compressor="triplane", patch=(3, 4, 3), paper=4.0)
     variants.flex_50 = dict(compressor="flex", tokens_per_image=50 * image, paper=-3.0)
     variants.flex_32 = dict(compressor="flex", tokens_per_image=32 * image, paper=-3.0)

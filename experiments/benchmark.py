@@ -4,6 +4,7 @@
     python experiments/benchmark.py --suite=data --workdir=OUT
     python experiments/benchmark.py --suite=rl --workdir=OUT
     python experiments/benchmark.py --suite=sim --workdir=OUT
+    python experiments/benchmark.py --suite=vision --workdir=OUT
 
 Suites:
 
@@ -16,6 +17,8 @@ Suites:
             the tiny policy, and the 0.5B policy of the paper (on CPUs as above)
     sim     simulated seconds per second of the closed loop in 1, 16 and 256 scenes, of its metrics,
             and with a camera; how much longer 16 times as many scenes take
+    vision  seconds and memory of vision and prefill behind each vision compressor, at 4 and 7
+            cameras; the tiny policy, and on accelerators the 0.5B policy of the paper
 
 Writes OUT/summary.json: suite, phases (name -> median, spread from the 10th to the 90th percentile
 and more, see `alpamayo_jax/benchmark`), device and versions.
@@ -28,7 +31,7 @@ import jax
 from absl import flags
 
 from alpamayo_jax import cli
-from alpamayo_jax.benchmark import data, rollouts, sim, timing, train
+from alpamayo_jax.benchmark import data, rollouts, sim, timing, train, vision
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.presets import PRESETS
@@ -74,7 +77,11 @@ def _sim() -> dict:
     return sim.run(rounds=_ROUNDS.value)
 
 
-SUITES = {"train": _train, "data": _data, "rl": _rl, "sim": _sim}
+def _vision() -> dict:
+    return vision.run(vision.cases(jax.default_backend()), rounds=_ROUNDS.value)
+
+
+SUITES = {"train": _train, "data": _data, "rl": _rl, "sim": _sim, "vision": _vision}
 _SUITE = flags.DEFINE_enum("suite", None, list(SUITES), "What is measured.", required=True)
 
 

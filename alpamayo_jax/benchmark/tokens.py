@@ -11,19 +11,16 @@ import pathlib
 import statistics
 from typing import Any, Mapping, Sequence
 
-import jax
 import ml_collections
 
 from alpamayo_jax import recipe
-from alpamayo_jax.benchmark.timing import alternate
+from alpamayo_jax.benchmark import vision
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.data.windows import observe
-from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.evaluate import evaluate
 from alpamayo_jax.files import write_bytes
 from alpamayo_jax.metrics.tables import write_summary
 from alpamayo_jax.models import scene
-from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.tokens.processor import Processor
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 
@@ -167,49 +164,23 @@ def timings(
 ) -> dict[str, dict[str, float]]:
     """Milliseconds and MiB of vision and prefill of one observation, in turns within one process.
 
-    Vision is the tower and the compressor; prefill the language model over the whole prompt. Memory
-    is what the two programs hold besides parameters and input.
+    What they are says `benchmark.vision`.
     """
-    calls, memory, sizes = {}, {}, {}
+    number, t0 = data.split.test[0]
+    policies = {}
     for variant in rows:
         run = configured(config, variant, cameras, config.seed)
-        policy = recipe.make_policy(run)
-        number, t0 = data.split.test[0]
         seen = observe(data.source.clip(number), t0, run.data.num_frames)
-        programs, held, length = _programs(policy, seen)
-        calls |= {(variant.name, part): call for part, call in programs.items()}
-        memory[variant.name], sizes[variant.name] = held, length
-    times = alternate(calls, rounds)
+        policies[variant.name] = recipe.make_policy(run), seen
     return {
-        variant.name: {
-            "vision_ms": 1e3 * times[variant.name, "vision"].median,
-            "prefill_ms": 1e3 * times[variant.name, "prefill"].median,
-            "prompt_tokens": sizes[variant.name],
-            "memory_mib": memory[variant.name] / 2**20,
+        name: {
+            "vision_ms": 1e3 * one.vision.median,
+            "prefill_ms": 1e3 * one.prefill.median,
+            "prompt_tokens": one.prompt_tokens,
+            "memory_mib": one.memory / 2**20,
         }
-        for variant in rows
+        for name, one in vision.measure(policies, rounds).items()
     }
-
-
-def _programs(policy: Policy, observation) -> tuple[dict[str, Any], float, int]:
-    model = Alpamayo(policy.config)
-    inputs = jax.tree.map(jax.numpy.asarray, policy.processor.inputs([observation]))
-    vision = jax.jit(lambda p, i: model.apply({"params": p}, i, method="scene_tokens"))
-    prefill = jax.jit(
-        lambda p, i, s: model.apply({"params": p}, i, i.input_ids, s, method="prefill")
-    )
-    vision = vision.lower(policy.params, inputs).compile()
-    seen = vision(policy.params, inputs)
-    prefill = prefill.lower(policy.params, inputs, seen).compile()
-    held = sum(
-        analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-        for analysis in (vision.memory_analysis(), prefill.memory_analysis())
-    )
-    calls = {
-        "vision": lambda: jax.block_until_ready(vision(policy.params, inputs)),
-        "prefill": lambda: jax.block_until_ready(prefill(policy.params, inputs, seen)),
-    }
-    return calls, float(held), inputs.input_ids.shape[1]
 
 
 def tokens_per_image(model: ModelConfig, data: recipe.Data, frames: int) -> float:
