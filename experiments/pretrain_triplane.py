@@ -14,7 +14,6 @@ import time
 
 from absl import flags
 import numpy as np
-from PIL import Image
 import tqdm
 
 from alpamayo_jax import cli
@@ -24,6 +23,9 @@ from alpamayo_jax.presets import PRESETS, preset, with_compressor
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
 _PRESET = flags.DEFINE_enum("preset", "tiny", sorted(PRESETS), "Model.")
+_CELLS = flags.DEFINE_integer(
+    "cells", 3, "How many times the cells of the model's grid, along each axis.", lower_bound=1
+)
 _STEPS = flags.DEFINE_integer("steps", 300, "Steps of Adam.", lower_bound=10)
 _RAYS = flags.DEFINE_integer("rays", 512, "Rays per step.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the drive, the parameters and the rays.", lower_bound=0)
@@ -33,6 +35,7 @@ def main(argv) -> None:
     del argv
     workdir, begin = cli.make_workdir(_WORKDIR.value), time.perf_counter()
     config = with_compressor(preset(_PRESET.value), "triplane")
+    config = novel_view.finer(config, _CELLS.value)
     with tqdm.tqdm(total=_STEPS.value, desc="render", unit="step") as bar:
 
         def progress(step: int, loss: float) -> None:
@@ -42,12 +45,7 @@ def main(argv) -> None:
         found = novel_view.learn_scene(
             config, steps=_STEPS.value, rays=_RAYS.value, seed=_SEED.value, progress=progress
         )
-    # Nearer is brighter, on a logarithmic scale.
-    depth = np.log(found.depth)
-    grey = 255 * (depth.max() - depth) / max(float(np.ptp(depth)), 1e-6)
-    grey = np.repeat(grey.astype(np.uint8)[..., None], 3, -1)
-    picture = Image.fromarray(np.concatenate([found.seen, found.rendered, grey], 1))
-    picture.save(workdir / "novel_view.png")
+    novel_view.picture(found, workdir / "novel_view.png")
     summary = {
         "loss_first": found.losses[0],
         "loss_last": float(np.mean(found.losses[-10:])),

@@ -5,10 +5,13 @@ triplane learn to render all of them but one, which is rendered in the end.
 """
 
 import dataclasses
+import os
 from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 import numpy as np
 import optax
 
@@ -21,6 +24,7 @@ from alpamayo_jax.sim.camera import CameraSpec
 from alpamayo_jax.sim.source import procedural_clip
 from alpamayo_jax.train import rendering
 from alpamayo_jax.types import ModelInputs
+from alpamayo_jax.viz import style
 
 # Index 1 is held out: between its neighbours, and at another height.
 RIG = tuple(
@@ -31,6 +35,7 @@ RIG = tuple(
 )
 HELD_OUT = 1
 _T0 = 4.0  # seconds into the drive
+_PANEL, _GAP, _TITLE, _BAR = 480, 16, 40, 60  # pixels of a picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +64,23 @@ class NovelView:
     def fall(self) -> float:
         """By which share the loss fell; ends are means of ten steps."""
         return 1.0 - float(np.mean(self.losses[-10:]) / np.mean(self.losses[:3]))
+
+
+def finer(config: ModelConfig, factor: int) -> ModelConfig:
+    """The same triplane with `factor` times as many cells along each axis, for sharper pictures.
+
+    Its tokens stay the same, as the patches grow too.
+    """
+    c = config.scene.triplane
+    grown = dataclasses.replace(
+        c,
+        grid=tuple(factor * cells for cells in c.grid),
+        patch=tuple(factor * cells for cells in c.patch),
+        inner_cells_xy=factor * c.inner_cells_xy,
+        inner_cells_z=factor * c.inner_cells_z,
+    )
+    scene = dataclasses.replace(config.scene, triplane=grown)
+    return dataclasses.replace(config, scene=scene)
 
 
 def learn_scene(
@@ -113,6 +135,41 @@ def learn_scene(
         progress(number, losses[-1])
     params = {**policy.params, "vlm": {**policy.params["vlm"], **trained}}
     return _look(params, config, clip, inputs, losses)
+
+
+def picture(found: NovelView, path: str | os.PathLike | None = None) -> bytes:
+    """The held-out camera's image, what was rendered, and its depth, labelled: a PNG.
+
+    Args:
+      found: what was learnt.
+      path: where it is written; None: nowhere.
+    """
+    height, width = found.depth.shape
+    scale = max(1, round(_PANEL / width))
+    wide, high = scale * width, scale * height
+    page = style.Page(3 * wide + 4 * _GAP + _BAR, high + _TITLE + _GAP)
+    panels = (
+        ("Held-out camera", found.seen),
+        (f"Rendered, {found.psnr:.1f} dB", found.rendered),
+    )
+    for number, (title, pixels) in enumerate(panels):
+        x = _GAP + number * (wide + _GAP)
+        page.text(x, 10, title, 12, bold=True)
+        page.image(x, _TITLE, pixels.repeat(scale, 0).repeat(scale, 1))
+    x = _GAP + 2 * (wide + _GAP)
+    page.text(x, 10, "Depth, metres", 12, bold=True)
+    axes = page.axes(x, _TITLE, wide, high)
+    # On a logarithmic scale, as the points of a ray lie; nearer is brighter.
+    shown = axes.imshow(
+        found.depth, cmap="magma_r", norm=LogNorm(), interpolation="nearest", aspect="auto"
+    )
+    axes.set_axis_off()
+    bar = page.figure.colorbar(shown, cax=page.axes(x + wide + 10, _TITLE, 14, high))
+    bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.tick_params(labelsize=10, labelcolor=style.INK)
+    bar.outline.set_visible(False)
+    return page.png(path)
 
 
 def _look(params: dict, config: ModelConfig, clip: Any, inputs: ModelInputs, losses) -> NovelView:

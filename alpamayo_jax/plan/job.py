@@ -23,12 +23,13 @@ from alpamayo_jax.train.optimiser import Optimiser, make_optimiser
 from alpamayo_jax.train.stages import (
     check_reached,
     check_stage,
+    interleaves,
     optimiser_config,
     stage_objective,
     stage_params,
     training_config,
 )
-from alpamayo_jax.types import ModelInputs, TrainBatch
+from alpamayo_jax.types import EarlierPoses, ModelInputs, TrainBatch
 
 # Conversation without images and trajectory: instructions, reasoning, special tokens.
 _TEXT_TOKENS = 192
@@ -73,13 +74,26 @@ class Job:
 
     def batch(self, rows: int) -> TrainBatch:
         """Shapes of a batch of `rows` rows."""
-        return abstract_batch(self.model(), rows, self.length, self.cameras, self.frames)
+        model = self.model()
+        shape = self.length, self.cameras, self.frames
+        return abstract_batch(model, rows, *shape, interleaved=interleaves(self.stage, model))
 
 
 def abstract_batch(
-    config: ModelConfig, rows: int, length: int = 0, cameras: int = 4, frames: int = 4
+    config: ModelConfig,
+    rows: int,
+    length: int = 0,
+    cameras: int = 4,
+    frames: int = 4,
+    interleaved: bool = False,
 ) -> TrainBatch:
-    """Shapes of a batch of full-size recordings (1080 x 1920), `length` as in `Job`.
+    """Shapes of a batch of full-size recordings (1080 x 1920).
+
+    Args:
+      config: model.
+      rows: of the batch.
+      length, cameras, frames: as in `Job`.
+      interleaved: rows are those of `tokens.interleaved`, a conversation per frame.
 
     Raises:
       ConfigError: the images alone are longer than `length`, or Flex has tokens for fewer frames.
@@ -95,9 +109,10 @@ def abstract_batch(
             f"{frames} frames per camera are more than the {config.scene.flex.num_steps} time steps "
             f"that Flex has tokens for"
         )
+    talks = frames if interleaved else 1
     fixed = blocks * (per_block + 2)
-    fixed += config.trajectory_tokens.tokens_per_history_traj + 2 * waypoints
-    least = fixed + _TEXT_TOKENS
+    fixed += talks * (config.trajectory_tokens.tokens_per_history_traj + 2 * waypoints)
+    least = fixed + talks * _TEXT_TOKENS
     length = length or -(-least // _LENGTH_STEP) * _LENGTH_STEP
     if length < fixed:
         raise ConfigError(
@@ -112,7 +127,16 @@ def abstract_batch(
         views["step_images"] = shape(frames, cameras, dtype=jnp.int32)
     if vision.compressor == "triplane":
         views |= {"lenses": shape(images, LENS_SIZE), "ego_from_camera": shape(images, 4, 4)}
-    history = config.trajectory_tokens.num_history_steps
+    history, earlier = config.trajectory_tokens.num_history_steps, None
+    if interleaved:
+        views["prefix"] = shape(length, dtype=jnp.int32)
+    if talks > 1:
+        earlier = EarlierPoses(
+            history_xyz=shape(talks - 1, history, 3),
+            history_rot=shape(talks - 1, history, 3, 3),
+            future_xyz=shape(talks - 1, waypoints, 3),
+            future_rot=shape(talks - 1, waypoints, 3, 3),
+        )
     return TrainBatch(
         inputs=ModelInputs(
             input_ids=shape(length, dtype=jnp.int32),
@@ -131,6 +155,7 @@ def abstract_batch(
         labels_mask=shape(length, dtype=bool),
         ego_future_xyz=shape(waypoints, 3),
         ego_future_rot=shape(waypoints, 3, 3),
+        earlier=earlier,
     )
 
 

@@ -100,14 +100,20 @@ def test_shapes_are_those_of_real_batches():
         assert a.dtype == b.dtype and a.ndim == b.ndim and a.shape[:1] == b.shape[:1]
 
 
-@pytest.mark.parametrize("compressor, size", [("triplane", (2, 3, 2, 1)), ("flex", (5,))])
+@pytest.mark.parametrize("compressor, size", [
+    ("triplane", (2, 3, 2, 1)), ("flex", (5,)), ("flex", (5, 1))
+])  # fmt: skip
 def test_shapes_are_those_of_real_compressed_batches(compressor, size):
     config = presets.with_compressor(presets.preset("tiny"), compressor, size)
     clip = procedural_clip(0, 0, seconds=12.0, cameras=RIGS[4], image_size=(192, 108))
     processor = Processor(config, tiny_tokenizer(config))
     seen = [observe(clip, 4.0, num_frames=2)]
-    real = processor.train_batch(seen, [target(clip, 4.0)], pad_to=640)
-    shapes = jobs.abstract_batch(config, 1, length=640, cameras=4, frames=2)
+    wanted, interleaved = [target(clip, 4.0)], config.scene.flex.prefix
+    real = processor.train_batch(seen, wanted, pad_to=640)
+    if interleaved:
+        earlier = [observe(clip, 3.9, num_frames=1)], [target(clip, 3.9)]
+        real = processor.interleaved_batch([earlier, (seen, wanted)], pad_to=640)
+    shapes = jobs.abstract_batch(config, 1, 640, cameras=4, frames=2, interleaved=interleaved)
     assert jax.tree.structure(real) == jax.tree.structure(shapes)
     # An image of 192 x 108 pixels has as many tokens as a recorded one: 15.
     for a, b in zip(jax.tree.leaves(real), jax.tree.leaves(shapes)):
