@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
         objective="joint",
         components=("cot", "traj_future"),
         mean="two_means",
-        steps=300,
+        steps=160,
         batch_size=8,
         noises_per_row=4,
         learning_rate=3e-3,

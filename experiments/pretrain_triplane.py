@@ -24,7 +24,7 @@ from alpamayo_jax.presets import PRESETS, preset, with_compressor
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
 _PRESET = flags.DEFINE_enum("preset", "tiny", sorted(PRESETS), "Model.")
 _CELLS = flags.DEFINE_integer(
-    "cells", 3, "How many times the cells of the model's grid, along each axis.", lower_bound=1
+    "cells", 1, "How many times the cells of the model's grid, along each axis.", lower_bound=1
 )
 _STEPS = flags.DEFINE_integer("steps", 300, "Steps of Adam.", lower_bound=10)
 _RAYS = flags.DEFINE_integer("rays", 512, "Rays per step.", lower_bound=1)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from alpamayo_jax.benchmark import novel_view
@@ -54,3 +55,29 @@ def test_the_held_out_camera_is_not_an_input():
 def test_a_model_without_a_triplane_is_refused():
     with pytest.raises(ConfigError, match="rendering needs vision.compressor 'triplane'"):
         novel_view.learn_scene(compressed(tiny_config(), "flex"), steps=1, image_size=(24, 16))
+
+
+def test_a_finer_grid_has_the_same_tokens():
+    config = compressed(tiny_config(), "triplane")
+    fine = novel_view.finer(config, 3)
+    assert fine.scene.triplane.size == tuple(3 * n for n in config.scene.triplane.size)
+    assert fine.tokens_per_step == config.tokens_per_step
+    assert novel_view.finer(config, 1) == config
+
+
+def test_the_picture_shows_three_panels(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, 24, 3), np.uint8)
+    view = novel_view.NovelView(
+        [1.0] * 20, 21.25, 22.0, 14.0, rendered=image // 2, seen=image,
+        depth=rng.uniform(2, 100, (16, 24)).astype(np.float32),
+    )  # fmt: skip
+    written = novel_view.picture(view, tmp_path / "view.png")
+    assert (tmp_path / "view.png").read_bytes() == written
+    pixels = np.asarray(Image.open(tmp_path / "view.png").convert("RGB"))
+    # Enlarged without smoothing: every pixel of the images is a block of one colour.
+    scale = round(480 / 24)
+    for panel, wanted in enumerate((image, image // 2)):
+        x = 16 + panel * (24 * scale + 16)
+        block = pixels[40 : 40 + 16 * scale : scale, x : x + 24 * scale : scale]
+        np.testing.assert_array_equal(block, wanted)
