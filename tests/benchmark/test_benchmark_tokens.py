@@ -85,6 +85,7 @@ def test_the_table_compares_seed_by_seed(tmp_path):
 
 def test_a_run_that_is_done_is_not_done_again(tmp_path, monkeypatch):
     config = _config()
+    config.stage.update(steps=60, batch_size=4)
     row, trained = tokens.variants(config)[0], []
 
     class Result:
