@@ -35,8 +35,8 @@ def test_a_table_holds_path_coordinates():
     near = field.values[..., 1] < surface.FAR
     row, column = np.nonzero(near)
     points = surface.CELL * (np.stack([column, row], -1) + field.origin)
-    inside = (field.values[near][:, 0] > path.s[0] + 1) & (field.values[near][:, 0] < path.s[-1] - 1)
-    beside = inside & (np.abs(field.values[near][:, 1]) < 12.0)
+    along, off = field.values[near].T
+    beside = (along > path.s[0] + 1) & (along < path.s[-1] - 1) & (np.abs(off) < 12.0)
     s, d = path.locate(points[beside])
     assert beside.sum() > 1000
     np.testing.assert_allclose(field.values[near][beside], np.stack([s, d], -1), atol=0.02)
