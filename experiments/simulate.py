@@ -40,8 +40,9 @@ from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.sim.closed_loop import LoopSettings
 
 _POLICY = flags.DEFINE_string(
-    "policy", None, f"{', '.join(POLICIES)}, a checkpoint directory, or MODULE:NAME.", required=True
-)
+    "policy", None, "recorded, constant_velocity, route_follower, a checkpoint directory, or "
+    "MODULE:NAME.", required=True,
+)  # fmt: skip
 _SCENES = flags.DEFINE_string(
     "scenes", None, "Folder of clips, procedural, or procedural:FAMILY.", required=True
 )

@@ -32,7 +32,8 @@ def serve_flags(checkpoint, *more):
 
 
 def test_a_served_checkpoint_is_fit_to_drive(pipeline_run, tmp_path):
-    with started("serve", *serve_flags(pipeline_run.checkpoint), says="ready: ") as line:
+    flags = serve_flags(pipeline_run.checkpoint, f"--workdir={tmp_path / 'served'}")
+    with started("serve", *flags, says="ready: ") as line:
         assert line.startswith("ready: egodriver.EgodriverService at 127.0.0.1:")
         address = line.split()[-1]
         done = run_script(
@@ -49,6 +50,9 @@ def test_a_served_checkpoint_is_fit_to_drive(pipeline_run, tmp_path):
     assert summary["rules_broken"] == 0 and summary["drive_calls"] == 4
     assert summary["drive_ms_p50/4"] > 0 and summary["plans_per_second/1"] > 0
     assert_refused(taken, "serve", "cannot be opened", "another server")
+    served = read_summary(tmp_path / "served")
+    assert served["drive"] >= 4 and served["start_session"] >= 1 and served["refused"] >= 1
+    assert served["shut_down"] == 0 and served["seconds"] > 0
 
 
 def test_a_driver_that_breaks_rules_fails():
