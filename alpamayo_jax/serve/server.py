@@ -52,7 +52,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", max_message),
                 ("grpc.max_send_message_length", max_message),
-                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a coin toss
+                ("grpc.so_reuseport", 0),  # a second server on the port is an error
             ],
         )
         calls = {name: self._handler(name, types[0]) for name, types in wire.CALLS.items()}
