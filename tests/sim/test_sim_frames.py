@@ -94,3 +94,11 @@ class TestLanesAhead:
         lanes = [corner[i : i + 2] for i in range(8)]
         found = traffic.lanes_from(scene(*lanes), corner[0], np.pi / 2 + 0.3)
         assert 1 <= len(found) <= 8 and np.isfinite(found).all()
+
+    def test_it_looks_no_farther_than_is_of_use(self):
+        row = [lane((20 * i, 0), (20 * i + 20, 0)) for i in range(9)]
+        found = traffic.lanes_from(scene(*row), np.array([0.0, 0.0]), 0.0)
+        assert 60.0 <= found[-1, 0] <= 80.0
+
+    def test_without_lanes_there_are_none(self):
+        assert traffic.lanes_from(scene(), np.zeros(2), 0.0).shape == (0, 2)
