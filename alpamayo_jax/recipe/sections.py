@@ -35,9 +35,9 @@ def section(kind: type, config: ml_collections.ConfigDict, name: str) -> Any:
 
 def of_stage(name: str, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A copy in which knobs of section `NAME_data`, if there is one, replace those of `data`."""
-    own = ml_collections.ConfigDict(config.to_dict())
-    own.data.update(own.get(f"{name}_data", {}))
-    return own
+    values = config.to_dict()
+    values["data"] |= values.get(f"{name}_data", {})
+    return ml_collections.ConfigDict(values)
 
 
 def stage_settings(name: str, config: ml_collections.ConfigDict) -> settings.StageSettings:

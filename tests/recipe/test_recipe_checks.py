@@ -81,6 +81,6 @@ def test_a_stage_may_have_its_own_data():
     assert "wrong_reasoning" not in config.data
     assert recipe.of_stage("sft", config).data == config.data
     recipe.check(config)
-    config.stage_data.wrong_reasoning = "half"
+    config.stage_data = ml_collections.ConfigDict(dict(wrong_reasoning="half"))
     with pytest.raises(ConfigError, match="data.wrong_reasoning"):
         recipe.check(config)

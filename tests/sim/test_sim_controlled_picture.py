@@ -89,7 +89,8 @@ def test_a_box_covers_what_its_corners_project_to(x, y, yaw, pose):
     )
     assert valid.all()
     rows, columns = np.nonzero(found)
-    np.testing.assert_allclose([columns.min(), columns.max()], [uv[:, 0].min(), uv[:, 0].max()], atol=1)
+    np.testing.assert_allclose(columns.min(), uv[:, 0].min(), atol=1)
+    np.testing.assert_allclose(columns.max(), uv[:, 0].max(), atol=1)
     assert rows.max() == pytest.approx(uv[:, 1].max(), abs=1)
 
 
