@@ -97,6 +97,16 @@ class EgoTrack:
     xyz: np.ndarray
     quat_wxyz: np.ndarray
 
+    @classmethod
+    def on_plane(cls, t: np.ndarray, poses: np.ndarray) -> "EgoTrack":
+        """Of x, y, heading [N, 3] at z = 0."""
+        half, zero = poses[:, 2] / 2, np.zeros(len(t))
+        return cls(
+            t=t,
+            xyz=np.stack([poses[:, 0], poses[:, 1], zero], -1),
+            quat_wxyz=np.stack([np.cos(half), zero, zero, np.sin(half)], -1),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class AgentTable:

@@ -1,31 +1,40 @@
 """Files that are either the old or the new one, never half of one, and files that only grow."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
-from typing import BinaryIO
+from typing import BinaryIO, Iterator
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> pathlib.Path:
-    """Writes a file whole: beside its place first, then moved into it. Parent folders are made.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """An empty file beside `path`, moved to it when the block ends. Parent folders are made.
 
-    When anything fails (a full disk, say) the file that was there is untouched, and the error goes
-    up.
+    It has the suffix of `path`. When anything fails (a full disk, say) the file that was there is
+    untouched, and the error goes up.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = pathlib.Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.chmod(temporary, 0o644)  # a temporary file is private; a result is not
         os.replace(temporary, path)
     except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    return path
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> pathlib.Path:
+    """Writes a file whole, as `replacing` does."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return pathlib.Path(path)
 
 
 def cut_torn_line(file: BinaryIO) -> None:

@@ -362,7 +362,7 @@ _LISTED = {
     ),
     "reward": (
         "reasoning", "consistency", "imitation", "collision", "jerk", "comfort", "format",
-        "critic", "critic_url", "critic_model",
+        "max_ade", "critic", "critic_url", "critic_model",
     ),
 }  # fmt: skip
 

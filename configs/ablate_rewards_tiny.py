@@ -21,15 +21,15 @@ def get_config() -> ml_collections.ConfigDict:
         source="controlled",
         num_clips=8000,
         num_test_clips=128,
-        wrong_reasoning=0.42,  # share of drives that say something wrong
-        wrong_trajectory=0.38,  # share of drives that do something else than they say
+        wrong_reasoning=0.5,  # share of drives that say something wrong
+        wrong_trajectory=0.44,  # share of drives that do something else than they say
         num_frames=1,
         max_length=292,
     )
     config.tokens = ml_collections.ConfigDict(
         dict(
             components=("cot",),
-            steps=400,
+            steps=200,
             batch_size=16,
             learning_rate=3e-3,
             beta2=0.95,
@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
         dict(
             components=("cot", "traj_future"),
             mean="two_means",
-            steps=300,
+            steps=400,
             batch_size=16,
             learning_rate=3e-3,
             beta2=0.95,
@@ -55,7 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
         dict(num_clips=1024, wrong_reasoning=0.0, wrong_trajectory=0.0, max_length=136)
     )
     config.grpo = ml_collections.ConfigDict(
-        dict(steps=60, batch_size=8, learning_rate=5e-4, warmup_fraction=0.1, beta2=0.95)
+        dict(steps=100, batch_size=8, learning_rate=5e-4, warmup_fraction=0.1, beta2=0.95)
     )
     config.rl.update(
         algorithm="grpo",
@@ -69,6 +69,12 @@ def get_config() -> ml_collections.ConfigDict:
         picture_every=0,
     )
     config.reward.update(
-        reasoning=2.0, consistency=1.0, imitation=1.0, collision=1.0, jerk=0.1, comfort=0.0
+        reasoning=2.0,
+        consistency=1.0,
+        imitation=1.0,
+        collision=1.0,
+        jerk=0.1,
+        comfort=0.0,
+        max_ade=2.5,  # beyond it a trajectory is another manoeuvre
     )
     return config

@@ -19,7 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
         source="controlled",
         num_clips=2000,
         num_test_clips=64,
-        wrong_trajectory=0.3,  # share of drives that do something else than they say
         num_frames=1,
         max_length=292,
     )
@@ -29,6 +28,9 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.expert = ml_collections.ConfigDict()  # then the flow
     config.expert.update(steps=400, batch_size=16, noises_per_row=4, learning_rate=1e-3)
+    # Earlier stages see drives of which some do something else than they say; stage 3 right ones.
+    config.sft_data = ml_collections.ConfigDict(dict(wrong_trajectory=0.3))
+    config.expert_data = ml_collections.ConfigDict(dict(wrong_trajectory=0.3))
     config.stage.update(objective="grpo_expert", steps=40, batch_size=8, learning_rate=3e-4)
     config.run.save_every = 20
     config.rl.update(

@@ -2,9 +2,8 @@
 
     python experiments/train.py --config=configs/grpo_tiny.py --workdir=OUT
 
-The drives are simulated moments with one known right decision; in some of those that stage 2 learns
-from, the reasoning or the trajectory is wrong. Stage 3 sees the same drives: reasoning is graded by
-the right decision and collisions cost, but imitation pays for what was driven, right or wrong.
+The drives are simulated moments with one known right decision. In some of those that stage 2 learns
+from, the reasoning or the trajectory is wrong; those of stage 3 are right.
 With `--config.init_from=CHECKPOINT` it starts from that policy instead of training stage 2 first.
 """
 
@@ -20,8 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
         source="controlled",
         num_clips=2000,
         num_test_clips=64,
-        wrong_reasoning=0.3,  # share of drives that say something wrong
-        wrong_trajectory=0.3,  # share of drives that do something else than they say
         num_frames=1,
         max_length=292,
     )
@@ -29,7 +26,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.sft.update(
         mean="two_means", steps=300, batch_size=16, learning_rate=3e-3, beta2=0.95, weight_decay=0.05
     )
-    config.stage.update(objective="grpo", steps=40, batch_size=8, learning_rate=5e-4, beta2=0.95)
+    config.sft_data = ml_collections.ConfigDict(
+        dict(
+            wrong_reasoning=0.3,  # share of drives that say something wrong
+            wrong_trajectory=0.3,  # share of drives that do something else than they say
+        )
+    )
+    config.stage.update(objective="grpo", steps=60, batch_size=8, learning_rate=5e-4, beta2=0.95)
     config.run.save_every = 20
     config.rl.update(
         prompt_length=136,
@@ -38,5 +41,5 @@ def get_config() -> ml_collections.ConfigDict:
         eval_windows=64,
         picture_every=20,
     )
-    config.reward.jerk = 0.0
+    config.reward.update(reasoning=2.0, max_ade=2.5)  # farther off is another manoeuvre
     return config

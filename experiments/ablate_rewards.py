@@ -118,8 +118,7 @@ def _supervised(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tupl
         return load_policy(folder / "checkpoint"), done["seconds"]
     begin, policy = time.perf_counter(), recipe.make_policy(config)
     for stage in ("tokens", "sft"):
-        own = _seeded(config, config.seed)
-        own.data.update(config.get(f"{stage}_data", {}))
+        own = recipe.of_stage(stage, config)
         policy, history = recipe.train_stage(stage, own, policy, recipe.make_data(own))
         _require_end(history, config[stage].steps, f"seed {config.seed}, stage {stage}")
     policy.save(folder / "checkpoint")
@@ -143,8 +142,7 @@ def _seeded(config: ml_collections.ConfigDict, seed: int) -> ml_collections.Conf
 
 def _clean(config: ml_collections.ConfigDict, seed: int) -> ml_collections.ConfigDict:
     """The configuration of learning from rewards: other drives, which are right."""
-    own = _seeded(config, seed)
-    own.data.update(config.grpo_data.to_dict())
+    own = recipe.of_stage("grpo", config)
     own.seed = seed + config.grpo_seed_offset
     return own
 

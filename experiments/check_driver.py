@@ -1,6 +1,6 @@
 """Examines an AlpaSim driver before a simulator does: plays sessions, reports every broken rule.
 
-    python experiments/check_driver.py --address=127.0.0.1:6789
+    python experiments/check_driver.py --address=127.0.0.1:6789 [--workdir=OUT]
 
 Works against any driver of AlpaSim's interface, not only that of experiments/serve.py. Two cars
 drive wide arcs; images, ego motion and routes come at once, in any order and with the gaps that

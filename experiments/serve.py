@@ -1,6 +1,6 @@
 """Drives for AlpaSim: serves its driver interface over gRPC from a checkpoint.
 
-    python experiments/serve.py --checkpoint=DIR --port=6789
+    python experiments/serve.py --checkpoint=DIR --port=6789 [--workdir=OUT]
 
 Programs are compiled before the port opens; then one line is printed, and the simulator may start:
 
@@ -8,10 +8,14 @@ Programs are compiled before the port opens; then one line is printed, and the s
 
 `experiments/check_driver.py --address=127.0.0.1:6789` plays a session against it first. The port is
 seen by this machine only, unless --host says otherwise; nobody who reaches it is asked for a name.
-Needs the extra `sim`. Ends with Ctrl-C or SIGTERM.
+Needs the extra `sim`. Ends with Ctrl-C or SIGTERM; with --workdir it then writes:
+
+    OUT/summary.json  seconds (served), and how many calls were answered: start_session, drive,
+                      close_session and so on by their names, and refused
 """
 
 import signal
+import time
 
 from absl import flags, logging
 
@@ -19,6 +23,7 @@ from alpamayo_jax import cli
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.metrics.tables import write_summary
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint directory.", required=True)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve on; default: this machine only.")
@@ -54,6 +59,7 @@ _MAX_BATCH = flags.DEFINE_integer(
     "max_batch", 4, "Plans made at once, a power of two; each power up to it is compiled."
 )
 _MAX_MESSAGE = flags.DEFINE_integer("max_message_mb", 64, "Largest message, MiB.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the summary is written.")
 _SHUT_DOWN = flags.DEFINE_bool("may_shut_down", False, "Let clients end this server.")
 
 
@@ -67,6 +73,7 @@ def main(argv) -> None:
         raise ConfigError(
             f"serving needs the extra `sim` (pip install -e '.[sim]'): {error}"
         ) from error
+    workdir = None if _WORKDIR.value is None else cli.make_workdir(_WORKDIR.value)
     cameras = None if _CAMERAS.value is None else tuple(map(_index, _CAMERAS.value))
     settings = driver_lib.DriverSettings(
         cameras=cameras,
@@ -101,10 +108,14 @@ def main(argv) -> None:
         may_shut_down=_SHUT_DOWN.value,
     ) as server:
         print(f"ready: {wire.SERVICE} at {server.address}", flush=True)
+        begin = time.monotonic()
         try:
             server.wait()
         except KeyboardInterrupt:
             logging.info("stopping")
+    if workdir is not None:
+        served = {"seconds": round(time.monotonic() - begin, 3)}
+        write_summary(workdir / "summary.json", served | server.counts())
 
 
 def _index(text: str) -> int:

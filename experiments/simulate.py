@@ -12,9 +12,9 @@ recorded clips cannot be moved; there a checkpoint drives by ego motion alone (-
     OUT/NAME-0.mp4    video of a shown scene: camera, view from above, reasoning (extra `viz`)
     OUT/NAME-0.rrd    the same for the Rerun viewer, with --rerun (extra `viz`)
     OUT/summary.json  every metric under AlpaSim's name, mean over scenes and rollouts, and
-                      NAME_std over rollouts; alpasim_score and alpasim_score_at_fault (km per incident; null:
-                      no incident) with _std, scene_score, incidents, simulated_seconds_per_second;
-                      and per_scenario: the table
+                      NAME_std over rollouts; alpasim_score and alpasim_score_at_fault (km per
+                      incident; null: no incident) with _std, scene_score, incidents,
+                      simulated_seconds_per_second; and per_scenario: the table
 """
 
 import importlib
@@ -40,8 +40,9 @@ from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.sim.closed_loop import LoopSettings
 
 _POLICY = flags.DEFINE_string(
-    "policy", None, f"{', '.join(POLICIES)}, a checkpoint directory, or MODULE:NAME.", required=True
-)
+    "policy", None, "recorded, constant_velocity, route_follower, a checkpoint directory, or "
+    "MODULE:NAME.", required=True,
+)  # fmt: skip
 _SCENES = flags.DEFINE_string(
     "scenes", None, "Folder of clips, procedural, or procedural:FAMILY.", required=True
 )

@@ -67,7 +67,7 @@ def main(argv) -> None:
     profile = _profile(_PROFILE.value)
     recipe.check(config)
     data = recipe.make_data(config)
-    begun = _with_start(config, data, workdir)
+    begun = _with_start(config, workdir)
     if begun is None:
         return
     policy, learning = recipe.describe_start(begun), None
@@ -110,7 +110,7 @@ def main(argv) -> None:
 
 
 def _with_start(
-    config: ml_collections.ConfigDict, data: recipe.Data, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> ml_collections.ConfigDict | None:
     """The configuration, with `init_from` what its earlier stages make; None if one was stopped."""
     earlier = [name for name in recipe.EARLIER if name in config]
@@ -118,14 +118,14 @@ def _with_start(
         return config
     begun = ml_collections.ConfigDict(config.to_dict())
     for name in earlier:
-        own = ml_collections.ConfigDict(
-            {k: v for k, v in begun.items() if k in ("preset", "seed", "init_from", "data", name)}
-        )
-        own.update({k: begun[k] for k in ("mesh", "precision", "run")})
+        whole = recipe.of_stage(name, begun)
+        kept = ("preset", "seed", "init_from", "data", name, "mesh", "precision", "run")
+        own = ml_collections.ConfigDict({k: v for k, v in whole.items() if k in kept})
+        data = recipe.make_data(own)
         policy, folder = recipe.describe_start(own), workdir / name
         training = recipe.make_training(name, own, policy, data)
-        kept = recipe.make_folder(own, data, folder)
-        state = run.run_in_folder(training, kept, log_every=config.run.log_every)
+        files = recipe.make_folder(own, data, folder)
+        state = run.run_in_folder(training, files, log_every=config.run.log_every)
         if _stopped(state, training):
             return None
         trained = trained_policy(policy, state)

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from alpamayo_jax.files import cut_torn_line, write_bytes
+from alpamayo_jax.files import cut_torn_line, replacing, write_bytes
 
 
 def test_folders_are_made_and_the_path_is_returned(tmp_path):
@@ -27,6 +27,24 @@ def test_the_new_file_replaces_the_old(tmp_path):
     write_bytes(tmp_path / "a", b"old and longer")
     write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_what_another_writer_writes_appears_at_the_end(tmp_path):
+    with replacing(tmp_path / "deep" / "film.mp4") as partial:
+        assert partial.suffix == ".mp4" and partial.parent == tmp_path / "deep"
+        partial.write_bytes(b"half")
+        assert not (tmp_path / "deep" / "film.mp4").exists()
+        partial.write_bytes(b"whole")
+    assert os.listdir(tmp_path / "deep") == ["film.mp4"]
+    assert (tmp_path / "deep" / "film.mp4").read_bytes() == b"whole"
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
+    write_bytes(tmp_path / "a", b"old")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a") as partial:
+        partial.write_bytes(b"new")
+        1 / 0
+    assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])

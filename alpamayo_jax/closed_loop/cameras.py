@@ -41,7 +41,7 @@ class SceneCameras:
         return min(range(len(self.specs)), key=lambda i: abs(self.specs[i].yaw))
 
     def check(self, scenes: Sequence[Scene]) -> None:
-        """Raises `InputError` where one of the scenes is a recording, whose cameras cannot be moved."""
+        """Raises `InputError` where a scene is a recording, whose cameras cannot be moved."""
         for scene in scenes:
             if scene.world is None:
                 raise InputError(

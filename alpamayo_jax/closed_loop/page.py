@@ -25,6 +25,10 @@ _STEP_METRICS = (
     "plan_deviation",
 )
 _JPEG = 85
+_COLOURS = (
+    "From above: the path driven so far in dark grey, the recorded one in green, the plan in "
+    "orange; the ego turns red where it ended."
+)
 
 
 def write_page(
@@ -89,7 +93,8 @@ def add_scene(
     one, end = run.scenes[scene], summary.ending(run, scene, rollout)
     about = f"It {end.words} at {0.1 * end.tick:.1f} s."
     if one.cause:
-        about += f" In this scene the driver has a reason: {one.cause}"
+        about += f" What this scene is about: {one.cause}."
+    about += f"\n\n{_COLOURS}"
     if links:
         about += f"\n\nBeside this page: {', '.join(links)}"
     report.section(one.name, about)

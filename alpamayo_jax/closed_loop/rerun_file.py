@@ -2,11 +2,11 @@
 
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
 
+from alpamayo_jax import files
 from alpamayo_jax.closed_loop.cameras import SceneCameras
 from alpamayo_jax.closed_loop.pictures import reasoning_at
 from alpamayo_jax.closed_loop.runner import Run
@@ -38,11 +38,7 @@ def write_rerun(
         import rerun as rr
     except ImportError:
         raise InputError("recordings need Rerun: pip install 'alpamayo_jax[viz]'") from None
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".rrd")
-    os.close(handle)
-    try:
+    with files.replacing(path) as partial:
         one = run.scenes[scene]
         stream = rr.RecordingStream("alpamayo_jax", recording_id=f"{one.name}-{rollout}")
         stream.save(partial)
@@ -57,12 +53,7 @@ def write_rerun(
                     stream.log(f"camera/{spec.name}", rr.Image(image).compress(jpeg_quality=80))
         stream.flush()
         stream.disconnect()
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        pathlib.Path(partial).unlink(missing_ok=True)
-        raise
-    return path
+    return pathlib.Path(path)
 
 
 def _static(rr: Any, stream: Any, arrays: SceneArrays) -> None:

@@ -145,7 +145,12 @@ def all_row(run: Run, *, strict: bool = False) -> dict[str, Any]:
 def _row(name: str, found: Scores, count: int) -> dict[str, Any]:
     values = found.mean | {"scene_score": found.scene_score}
     row: dict[str, Any] = {"scenario": name, "scenes": count}
-    row |= {heading: values[metric] for heading, metric in SHOWN.items() if metric in values}
+    # To the millimetre and the tenth of a percent: what is less is the controller's rounding.
+    row |= {
+        heading: round(float(values[metric]), 3)
+        for heading, metric in SHOWN.items()
+        if metric in values
+    }
     return row | {"km per incident": found.alpasim_score}
 
 

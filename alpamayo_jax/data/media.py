@@ -5,8 +5,6 @@ Images and videos stay encoded as they came; rendered frames become PNG, which l
 
 import dataclasses
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +12,7 @@ import numpy as np
 from array_record.python import array_record_module
 from PIL import Image
 
+from alpamayo_jax import files
 from alpamayo_jax.clip import Camera, Clip
 from alpamayo_jax.data.clip_frames import decode_image
 from alpamayo_jax.data.video import VideoReader
@@ -51,11 +50,8 @@ def write_media(path: Path, clip: Clip) -> FrameIndex:
     """
     columns: dict[str, list[np.ndarray]] = {"camera": [], "t": [], "record": [], "kind": []}
     written = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        writer = array_record_module.ArrayRecordWriter(partial, _OPTIONS)
+    with files.replacing(path) as partial:
+        writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         try:
             for place, camera in enumerate(clip.cameras):
                 count = len(camera.times)
@@ -70,11 +66,6 @@ def write_media(path: Path, clip: Clip) -> FrameIndex:
                 written += 1 if video else count
         finally:
             writer.close()
-        os.chmod(partial, 0o644)  # a temporary file is private; a result is not
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
     return FrameIndex(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 

@@ -7,7 +7,13 @@ import ml_collections
 
 from alpamayo_jax import settings
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.recipe.sections import STAGES, sample_settings, section, stage_settings
+from alpamayo_jax.recipe.sections import (
+    STAGES,
+    of_stage,
+    sample_settings,
+    section,
+    stage_settings,
+)
 from alpamayo_jax.recipe.start import describe_start
 from alpamayo_jax.rl.assemble import ACTORS, check_learning
 from alpamayo_jax.rl.rewards.total import TotalReward
@@ -60,7 +66,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             TotalReward.from_config(reward)
         else:
             check_stage(name, stage, model)
-    section(settings.DataSettings, config, "data")
+        section(settings.DataSettings, of_stage(name, config), "data")
     assemble.training_config(model, section(settings.PrecisionSettings, config, "precision"))
     if "eval" in config:
         sample_settings(config)

@@ -33,6 +33,13 @@ def section(kind: type, config: ml_collections.ConfigDict, name: str) -> Any:
     return build(kind, config[name].to_dict() if name in config else {}, f"{name}.")
 
 
+def of_stage(name: str, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A copy in which knobs of section `NAME_data`, if there is one, replace those of `data`."""
+    values = config.to_dict()
+    values["data"] |= values.get(f"{name}_data", {})
+    return ml_collections.ConfigDict(values)
+
+
 def stage_settings(name: str, config: ml_collections.ConfigDict) -> settings.StageSettings:
     """Section `name`; knobs that it leaves out have their defaults.
 

@@ -168,7 +168,9 @@ def picture(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike | None = 
       path: where to write the PNG, or None.
     """
     page = style.Page(_WIDTH, _HEIGHT)
-    page.heading(_MARGIN, f"What each reward does, {rows[0]['seeds']} seed(s)", 16.0)
+    count = rows[0]["seeds"]
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
+    page.heading(_MARGIN, f"What each reward does, {seeds}", 16.0)
     colors = style.sample_colors(style.MOST_NAMED)
     colors = [style.MUTED, colors[1], colors[0], style.RECORDED]
     places, bars = np.arange(len(rows)), None

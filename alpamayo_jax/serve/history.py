@@ -61,8 +61,8 @@ class PoseHistory:
         if off.any():
             row = int(np.argmax(off))
             raise InputError(
-                f"pose {row} of {len(values)} has quaternion {values[row, 3:].tolist()}; a rotation "
-                "is a unit quaternion (w, x, y, z)"
+                f"pose {row} of {len(values)} has quaternion {values[row, 3:].tolist()}; a "
+                "rotation is a unit quaternion (w, x, y, z)"
             )
         times = np.concatenate([self._times, np.asarray(times, np.int64)])
         values = np.concatenate([self._values, values])

@@ -52,7 +52,8 @@ def plan_faults(
     steps = np.diff(t)
     if (steps <= 0).any():
         i = int(np.argmax(steps <= 0)) + 1
-        yield "plan_times", f"pose {i} is at {t[i]:.6f} s after now, pose {i - 1} at {t[i - 1]:.6f} s"
+        times = f"pose {i} is at {t[i]:.6f} s after now, pose {i - 1} at {t[i - 1]:.6f} s"
+        yield "plan_times", times
         return
     if t[0] > (query_us - now_us) / 1e6:
         yield "plan_start", f"begins {t[0]:.3f} s after now, later than the queried time"

@@ -264,7 +264,9 @@ class Preflight:
 
     def _closing(self) -> None:
         car = self._rehearsal()
-        if self._open(car) and self._call("close_session", "close_session", car.close()) is not None:
+        if not self._open(car):
+            return
+        if self._call("close_session", "close_session", car.close()) is not None:
             self._refusal("close_session", "drive", car.drive(car.begin_us))
 
 

@@ -1,5 +1,6 @@
 """The driver behind a gRPC port: every message is answered, none ends the server."""
 
+import collections
 from concurrent.futures import Future, ThreadPoolExecutor
 import threading
 from typing import Any, Callable
@@ -44,12 +45,14 @@ class Server:
     ):
         self._driver, self._may_shut_down = driver, may_shut_down
         self._asked_to_stop = threading.Event()
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._counting = threading.Lock()
         self._grpc = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="call"),
             options=[
                 ("grpc.max_receive_message_length", max_message),
                 ("grpc.max_send_message_length", max_message),
-                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a coin toss
+                ("grpc.so_reuseport", 0),  # a second server on the port is an error
             ],
         )
         calls = {name: self._handler(name, types[0]) for name, types in wire.CALLS.items()}
@@ -87,6 +90,15 @@ class Server:
         self._grpc.stop(_GRACE_S).wait()
         self._driver.close()
 
+    def counts(self) -> dict[str, int]:
+        """How many calls were answered so far: by name, and of all how many were `refused`."""
+        with self._counting:
+            return {**dict.fromkeys((*wire.CALLS, "refused"), 0), **self._counts}
+
+    def _count(self, name: str) -> None:
+        with self._counting:
+            self._counts[name] += 1
+
     def _handler(
         self, name: str, request_type: Any, answer: Callable[[Any], Any] | None = None
     ) -> grpc.RpcMethodHandler:
@@ -96,18 +108,22 @@ class Server:
             try:
                 request = request_type.FromString(data)
             except DecodeError:
+                self._count("refused")
                 context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT,
                     f"{name}: {len(data)} bytes are not a {request_type.DESCRIPTOR.full_name}",
                 )
             try:
-                return self._answer(name, answer, request, context).SerializeToString()
+                reply = self._answer(name, answer, request, context).SerializeToString()
+                self._count(name)
+                return reply
             except Refused as refusal:
                 code, sentence = refusal.code, refusal.sentence
             except Exception as error:  # one call's failure must not reach another
                 logging.exception("%s failed", name)
                 code = grpc.StatusCode.INTERNAL
                 sentence = f"failed with {type(error).__name__}: {error}; the log has more"
+            self._count("refused")
             context.abort(code, f"{name}: {sentence}")
 
         return grpc.unary_unary_rpc_method_handler(handle)

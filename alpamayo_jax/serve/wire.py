@@ -1,13 +1,10 @@
 """The messages of AlpaSim's driver interface, byte for byte what its own definitions produce.
 
 The interface is NVIDIA's (AlpaSim, Apache-2.0): packages `common`, `nre.grpc.protos.sensorsim` and
-`egodriver`. It is written here as a table of names, numbers and types, which is all that reaches the
-wire, and the classes are made from it at import: there is no generated code, and it does not matter
-which protobuf is installed. The classes live in a pool of their own, so AlpaSim's package can be
-imported in the same process.
-
-Timestamps are microseconds. Poses are metres and quaternions (w, x, y, z) of the rig: the middle of
-the rear axle on the ground, x forward, y left, z up.
+`egodriver`. It is written here as a table of names, numbers and types, which is all that reaches
+the wire, and the classes are made from it at import: there is no generated code, and it does not
+matter which protobuf is installed. The classes live in a pool of their own, so AlpaSim's package
+can be imported in the same process.
 """
 
 from typing import Any

@@ -38,7 +38,6 @@ def clip_of(
     """Describes a drawn moment as a `Clip` with the cameras of `rig`."""
     clock = GRID_DT * np.arange(_STEPS)
     poses = drive(moment.driven, moment.speed, clock - T0)
-    half, zero = poses[:, 2] / 2, np.zeros(_STEPS)
     found = boxes(moment, clock - T0)
     light = moment.cause.value.removesuffix("_light")
     light = light if light in ("red", "green") else None
@@ -59,11 +58,7 @@ def clip_of(
     )
     return Clip(
         clip_id=clip_id,
-        ego=EgoTrack(
-            t=clock,
-            xyz=np.stack([poses[:, 0], poses[:, 1], zero], -1),
-            quat_wxyz=np.stack([np.cos(half), zero, zero, np.sin(half)], -1),
-        ),
+        ego=EgoTrack.on_plane(clock, poses),
         cameras=cameras,
         agents=_agents(found, clock),
         reasoning=(ReasoningLabel(0.0, DECISIONS[moment.said].trace),),

@@ -119,8 +119,8 @@ def _body(box: Box, frame: int) -> np.ndarray:
             part((0, 0, 0.85 * height), (0.7 * length, 0.9 * width, 0.3 * height), (30, 36, 44)),
         ]
         if box.lamps is not None:
-            end = 0.5 * length if box.front_lit else -0.5 * length
-            rows.append(part((end, 0, 0.45 * height), (0.1, 0.9 * width, 0.5), box.lamps, glow=True))
+            end = (0.5 * length if box.front_lit else -0.5 * length, 0, 0.45 * height)
+            rows.append(part(end, (0.1, 0.9 * width, 0.5), box.lamps, glow=True))
     place = float(box.x[frame]), float(box.y[frame]), float(box.yaw[frame])
     return placed(table(rows), place)
 

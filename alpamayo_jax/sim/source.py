@@ -141,13 +141,7 @@ def clip_of(
 ) -> Clip:
     """Describes a played scenario as a `Clip`; arguments as in `procedural_clip`."""
     drive = run.drive
-    zero = np.zeros_like(drive.t)
-    half = drive.heading / 2
-    ego = EgoTrack(
-        t=drive.t,
-        xyz=np.stack([drive.x, drive.y, zero], -1),
-        quat_wxyz=np.stack([np.cos(half), zero, zero, np.sin(half)], -1),
-    )
+    ego = EgoTrack.on_plane(drive.t, np.stack([drive.x, drive.y, drive.heading], -1))
     width, height = image_size
     specs = tuple(sorted(cameras, key=lambda spec: spec.index))
     frames = RigFrames(run, specs, image_size, cache)

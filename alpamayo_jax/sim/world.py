@@ -15,6 +15,7 @@ from alpamayo_jax.config import ConfigError
 from alpamayo_jax.sim.paths import Path
 
 COLOURS = ("green", "yellow", "red")
+SIGNS = ("stop", "yield", "bump", "construction", "crosswalk")
 WEATHERS = ("clear", "overcast", "dusk", "rain", "fog")
 Span = tuple[float, float]  # of s or d, metres
 
@@ -219,7 +220,7 @@ class Sign:
     """A sign beside the route.
 
     Attributes:
-      kind: "stop", "yield", "bump", "construction", "crosswalk" or "curve".
+      kind: one of `SIGNS`.
       s, d: where it stands.
       line: s of the line at which one stops for it, or None.
     """
@@ -228,6 +229,10 @@ class Sign:
     s: float
     d: float
     line: float | None = None
+
+    def __post_init__(self):
+        if self.kind not in SIGNS:
+            raise ConfigError(f"sign {self.kind!r} is unknown; known: {', '.join(SIGNS)}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -73,7 +73,8 @@ class Recorder:
         cos, sin = np.cos(0.1), np.sin(0.1)
         rot[1, -1, :2, :2] = [[cos, -sin], [sin, cos]]
         return Prediction(
-            xyz=xyz, rot=rot, actions=xyz[..., :2], reasoning=tuple(f"{seed}-{k}" for k in range(K)),
+            xyz=xyz, rot=rot, actions=xyz[..., :2],
+            reasoning=tuple(f"{seed}-{k}" for k in range(K)),
             meta_action=("",) * K, token_ids=np.zeros((K, 1), int), token_logprobs=np.zeros((K, 1)),
             reasoning_logprob=np.array([-2.0, -1.0, -3.0]), ended=np.ones(K, bool),
         )  # fmt: skip
@@ -110,7 +111,8 @@ def test_history_is_what_was_driven_in_the_frame_of_now():
     observation = policy_of().observe(moment(recorded())).validate()
     want = np.stack([0.8 * np.arange(-15, 1), np.zeros(16), np.zeros(16)], -1)
     np.testing.assert_allclose(observation.ego_history_xyz, want, atol=1e-4)
-    np.testing.assert_allclose(observation.ego_history_rot, np.tile(np.eye(3), (16, 1, 1)), atol=1e-6)
+    level = np.tile(np.eye(3), (16, 1, 1))
+    np.testing.assert_allclose(observation.ego_history_rot, level, atol=1e-6)
     assert observation.cameras == () and observation.navigation is None
     assert observation.t0 == pytest.approx(0.1 * TICK)
 

@@ -61,7 +61,7 @@ def test_numbers_have_every_metric_under_its_name(run):
 
 
 def test_the_score_is_kilometres_per_incident(run):
-    # Rollout 0: 42 m of scene 0 and 23 m of scene 1 after the warm-up, one incident; rollout 1: none.
+    # Rollout 0: 42 m of scene 0 and 23 m of scene 1 after the warm-up, one incident; 1: none.
     values = summary.numbers(run)
     assert math.isinf(values["alpasim_score"])
     run.steps["offroad"][0, 1, 50:] = 1.0

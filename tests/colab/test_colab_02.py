@@ -1,24 +1,11 @@
 """The notebook on data and the Chain of Causation runs from top to bottom."""
 
-import base64
-import io
-import pathlib
 import re
-import time
 
 import pytest
-from PIL import Image
+from notebooks import COLAB, count_pictures, execute, printed
 
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
-
-NOTEBOOK = pathlib.Path(__file__).resolve().parents[2] / "colab" / "02_data_and_coc.ipynb"
-
-
-def test_committed_without_outputs():
-    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
-        assert not cell.get("outputs") and cell.get("execution_count") is None
+NOTEBOOK = COLAB / "02_data_and_coc.ipynb"
 
 
 def test_it_names_files_that_exist():
@@ -33,29 +20,11 @@ def test_it_names_files_that_exist():
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        notebook = nbformat.read(NOTEBOOK, as_version=4)
-        where = {"metadata": {"path": str(NOTEBOOK.parent)}}
-        begin = time.monotonic()
-        nbclient.NotebookClient(
-            notebook, timeout=300, kernel_name="python3", resources=where
-        ).execute()
-        print(f"{time.monotonic() - begin:.0f} s")
-    return notebook, folder
-
-
-def outputs(notebook, kind):
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.get("name") == kind:
-                yield output["text"]
-            elif kind in output.get("data", {}):
-                yield output["data"][kind]
+    return execute(NOTEBOOK.name, folder), folder
 
 
 def test_what_it_prints(executed):
-    text = "".join(outputs(executed[0], "stdout"))
+    text = printed(executed[0])
     assert "'clips': 4, 'failed': []" in text and "strong decelerate" in text
     assert int(re.search(r"(\d+) labels; without one", text).group(1)) >= 5
     assert "refused:" in text and "after the keyframe" in text
@@ -69,10 +38,6 @@ def test_what_it_prints(executed):
 
 def test_pictures_and_files(executed):
     notebook, folder = executed
-    pictures = [base64.b64decode(data) for data in outputs(notebook, "image/png")]
-    assert len(pictures) == 2  # speed, a labelled keyframe
-    for picture in pictures:
-        with Image.open(io.BytesIO(picture)) as image:
-            image.load()
+    assert count_pictures(notebook) == 2  # speed, a labelled keyframe
     (work,) = folder.glob("coc_*")
     assert (work / "labels" / "labels.jsonl").is_file()

@@ -2,16 +2,12 @@
 
 import re
 
-import pytest
-from test_colab_notebooks import execute, outputs
-
-pytest.importorskip("nbclient")
+from notebooks import count_pictures, execute, outputs, printed
 
 
-def test_it_drives_and_compares(monkeypatch):
-    monkeypatch.delenv("ALPAMAYO_JAX_CHECKPOINT", raising=False)
-    notebook = execute("05_closed_loop.ipynb")
-    text = "".join(outputs(notebook, "stdout"))
+def test_it_drives_and_compares(tmp_path):
+    notebook = execute("05_closed_loop.ipynb", tmp_path)
+    text = printed(notebook)
     assert "label: " in text and re.search(r": it .* at [\d.]+ s", text)
     tables = list(outputs(notebook, "text/html"))
     assert len(tables) == 4
@@ -20,4 +16,4 @@ def test_it_drives_and_compares(monkeypatch):
         assert name in compared
     assert "scene score" in by_class and ">all<" in by_class
     assert ">slow<" in own and "reached the end" in rollouts + text or "it " in text
-    assert len(list(outputs(notebook, "image/png"))) == 2
+    assert count_pictures(notebook) == 2

@@ -1,59 +1,25 @@
 """Notebooks run from top to bottom, and are committed without outputs."""
 
 import ast
-import base64
-import io
 import os
-import pathlib
 import re
 
 import jax
 import pytest
-from PIL import Image
+from notebooks import COLAB, count_pictures, execute, printed, read
 
 import alpamayo_jax
 from alpamayo_jax.decode.policy import new_policy
 from alpamayo_jax.presets import preset
 
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
-
-COLAB = pathlib.Path(__file__).resolve().parents[2] / "colab"
 NOTEBOOKS = sorted(path.name for path in COLAB.glob("*.ipynb"))
 QUICKSTART = "01_quickstart.ipynb"
 
 
-def read(name):
-    return nbformat.read(COLAB / name, as_version=4)
-
-
-def execute(name):
-    notebook = read(name)
-    where = {"metadata": {"path": str(COLAB)}}
-    nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources=where
-    ).execute()
-    return notebook
-
-
-def outputs(notebook, kind):
-    """Every output of a MIME type or stream name, in order."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.get("name") == kind:
-                yield output["text"]
-            elif kind in output.get("data", {}):
-                yield output["data"][kind]
-
-
 def check_quickstart(notebook):
-    pictures = [base64.b64decode(data) for data in outputs(notebook, "image/png")]
-    assert len(pictures) == 4  # a frame, the drive picture, the view from above, errors over time
-    for picture in pictures:
-        with Image.open(io.BytesIO(picture)) as image:
-            image.load()
-    text = "".join(outputs(notebook, "stdout"))
+    # A frame, the drive picture, the view from above, errors over time.
+    assert count_pictures(notebook) == 4
+    text = printed(notebook)
     assert "float32 [6, 64, 3]" in text and "(most likely)" in text
     assert re.search(r"min_ade +[\d.]+\n", text) and "ade_constant_turn_rate" in text
     return text
@@ -88,17 +54,15 @@ def test_code_that_is_only_shown_uses_real_names(name):
         assert (COLAB.parent / script).is_file()
 
 
-def test_quickstart_trains_its_own_policy(monkeypatch, tmp_path):
-    monkeypatch.delenv("ALPAMAYO_JAX_CHECKPOINT", raising=False)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    text = check_quickstart(execute(QUICKSTART))
+def test_quickstart_trains_its_own_policy(tmp_path):
+    text = check_quickstart(execute(QUICKSTART, tmp_path))
     assert "sft: loss" in text and "expert: loss" in text
     assert [name for name in os.listdir(tmp_path) if name.startswith("tiny_policy_")]
 
 
 @pytest.mark.slow
-def test_quickstart_loads_a_checkpoint(monkeypatch, tmp_path):
-    new_policy(preset("tiny"), jax.random.key(0)).save(tmp_path / "mine")
-    monkeypatch.setenv("ALPAMAYO_JAX_CHECKPOINT", str(tmp_path / "mine"))
-    text = check_quickstart(execute(QUICKSTART))
-    assert "sft: loss" not in text and f"loaded {tmp_path / 'mine'}" in text
+def test_quickstart_loads_a_checkpoint(tmp_path):
+    mine = tmp_path / "mine"
+    new_policy(preset("tiny"), jax.random.key(0)).save(mine)
+    text = check_quickstart(execute(QUICKSTART, tmp_path, ALPAMAYO_JAX_CHECKPOINT=mine))
+    assert "sft: loss" not in text and f"loaded {mine}" in text

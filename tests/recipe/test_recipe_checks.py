@@ -3,9 +3,10 @@
 import functools
 import pathlib
 
+import ml_collections
 import pytest
 
-from alpamayo_jax import recipe
+from alpamayo_jax import recipe, settings
 from alpamayo_jax.config import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -69,3 +70,17 @@ def test_sampling(config):
     settings = recipe.sample_settings(config)
     assert (settings.num_samples, settings.max_new_tokens) == (2, 4)
     assert settings.temperature == config.eval.temperature
+
+
+def test_a_stage_may_have_its_own_data():
+    config = settings.rl_config("micro")
+    config.data.max_length = 200
+    config.stage_data = ml_collections.ConfigDict(dict(wrong_reasoning=0.5))
+    own = recipe.of_stage("stage", config)
+    assert (own.data.wrong_reasoning, own.data.max_length) == (0.5, 200)
+    assert "wrong_reasoning" not in config.data
+    assert recipe.of_stage("sft", config).data == config.data
+    recipe.check(config)
+    config.stage_data = ml_collections.ConfigDict(dict(wrong_reasoning="half"))
+    with pytest.raises(ConfigError, match="data.wrong_reasoning"):
+        recipe.check(config)

@@ -1,6 +1,8 @@
 """One short run of the pipeline, and clips on disk, for all tests of scripts."""
 
+import os
 import pathlib
+import sys
 
 import pytest
 from script_process import PipelineRun, pipeline_flags, run_script
@@ -24,3 +26,14 @@ def clips_folder(tmp_path_factory) -> pathlib.Path:
     for index, name in enumerate("ab"):
         write_clip(root / name, procedural_clip(7, index, seconds=10.0))
     return root
+
+
+@pytest.fixture(scope="module")
+def configurations_of_this_folder():
+    """Configurations that import another one of this folder find it, in scripts too."""
+    here = str(pathlib.Path(__file__).resolve().parent)
+    with pytest.MonkeyPatch.context() as patch:
+        before = os.environ.get("PYTHONPATH", "")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (here, before))))
+        patch.setattr(sys, "path", [here, *sys.path])
+        yield

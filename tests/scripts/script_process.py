@@ -6,6 +6,7 @@ each is what `python experiments/NAME.py` is: own memory, own flags, own exit co
 
 import contextlib
 import dataclasses
+import json
 import multiprocessing
 import os
 import pathlib
@@ -150,3 +151,8 @@ def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
     """Every file below a folder, by name."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def read_summary(workdir: pathlib.Path) -> dict:
+    """What a script wrote to `summary.json` of its workdir."""
+    return json.loads((workdir / "summary.json").read_text())

@@ -1,9 +1,10 @@
 """Configuration for tests of the ablation of rewards: a step or two of everything."""
 
 import ml_collections
+from small_train import small
+
 from alpamayo_jax import presets
 from alpamayo_jax.settings import rl_config
-from small_train import small
 
 
 def get_config():

@@ -1,9 +1,10 @@
-"""Configuration for tests of reinforcement learning: two layers, simulated moments, stage 2 first."""
+"""Configuration for tests of reinforcement learning: two layers, stage 2 first."""
 
 import ml_collections
+from small_train import small
+
 from alpamayo_jax import presets
 from alpamayo_jax.settings import rl_config
-from small_train import small
 
 
 def get_config():

@@ -1,30 +1,16 @@
 """experiments/ablate_rewards.py: its rows and files, going on, and what it refuses."""
 
 import json
-import os
-import pathlib
-import sys
 
 import pytest
 from script_process import assert_refused, run_script
+from train_runs import HERE
 
 from alpamayo_jax.rl import ablation
 
-HERE = pathlib.Path(__file__).resolve().parent
 CONFIG = HERE / "small_ablate.py"
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def configuration_beside_its_base():
-    """The configuration imports another one of this folder."""
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), before)))
-    sys.path.insert(0, str(HERE))
-    yield
-    os.environ["PYTHONPATH"] = before
-    sys.path.remove(str(HERE))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("configurations_of_this_folder")]
 
 
 def ablate(workdir, *flags):

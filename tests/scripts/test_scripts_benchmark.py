@@ -1,9 +1,9 @@
-import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from script_process import read_summary
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "benchmark.py"
 
@@ -19,7 +19,7 @@ def test_train(tmp_path):
         "--compare=none", f"--workdir={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_summary(tmp_path)
     assert summary["suite"] == "train" and summary["device"]["platform"] == "cpu"
     assert "jax" in summary["versions"]
     row = summary["phases"]["tiny/step"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from script_process import EXPERIMENTS, assert_refused, run_script
+from script_process import EXPERIMENTS, assert_refused, read_summary, run_script
 
 from alpamayo_jax.coc.schema import append_labels, read_labels
 from alpamayo_jax.data.ingest import ingest
@@ -86,13 +86,9 @@ def labelled(store, tmp_path_factory):
     return workdir, len(endpoint.bodies)
 
 
-def summary_of(workdir):
-    return json.loads((workdir / "summary.json").read_text())
-
-
 def test_labels_by_a_model(labelled):
     workdir, requests = labelled
-    labels, summary = read_labels(workdir / "labels.jsonl"), summary_of(workdir)
+    labels, summary = read_labels(workdir / "labels.jsonl"), read_summary(workdir)
     rejected = sum(summary["rejected"].values())
     assert summary["labels"] == len(labels) and 2 * (len(labels) + rejected) == requests
     assert requests >= 4 and all(label.author == "vlm:m" for label in labels)
@@ -120,7 +116,7 @@ def test_an_endpoint_that_goes_away_costs_nothing_twice(store, labelled, tmp_pat
     for name in ("labels.jsonl", "rejected.jsonl", "quarantine.jsonl"):
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
     seconds = {"seconds": 0}
-    assert summary_of(tmp_path) | seconds == summary_of(undisturbed) | seconds
+    assert read_summary(tmp_path) | seconds == read_summary(undisturbed) | seconds
 
 
 def test_killed_in_the_middle_of_a_question(store, labelled, tmp_path):
@@ -153,7 +149,7 @@ def test_malformed_answers_are_kept_and_counted(store, tmp_path):
     with serving(lambda body: "I would rather not.") as (url, _):
         done = run_script(*label_flags(store, tmp_path, url))
     assert done.returncode == 0, done.stderr
-    summary = summary_of(tmp_path)
+    summary = read_summary(tmp_path)
     assert summary["labels"] == 0 and summary["rejected"]["malformed_answer"] >= 2
     lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
     assert len(lines) == summary["rejected"]["malformed_answer"]
@@ -190,7 +186,7 @@ def test_judged(store, tmp_path):
             "judge", *flags, f"--endpoint={url}", f"--human={tmp_path / 'human.jsonl'}"
         )
         assert again.returncode == 0 and len(endpoint.bodies) == asked, again.stderr
-    summary = summary_of(out)
+    summary = read_summary(out)
     assert summary["traces"] == 4 and summary["unusable"] == 0
     assert summary["scores"]["structured"]["overall"] == 1.0
     assert summary["scores"]["free_form"]["cause_effect"] == 0.5
@@ -208,7 +204,7 @@ def test_reviewed_without_a_page(store, tmp_path):
     assert done.returncode == 0, done.stderr
     reviewed = read_labels(tmp_path / "out" / "reviewed.jsonl")
     assert reviewed == [dataclasses.replace(label) for label in labels]
-    assert summary_of(tmp_path / "out")["proposed"] == 2
+    assert read_summary(tmp_path / "out")["proposed"] == 2
 
 
 def test_refused_flags(store, tmp_path):

@@ -1,9 +1,8 @@
 """experiments/ingest.py: what it writes, what it says, what it refuses."""
 
-import json
 
 import pytest
-from script_process import assert_refused, run_script
+from script_process import assert_refused, read_summary, run_script
 
 from alpamayo_jax.data.store import open_store
 from alpamayo_jax.testing.clips import write_small_clip
@@ -11,7 +10,7 @@ from alpamayo_jax.testing.physical_ai import SmallSet, write_small_set
 
 
 def _summary(out):
-    summary = json.loads((out / "summary.json").read_text())
+    summary = read_summary(out)
     assert set(summary) == {"clips", "failed", "windows", "seconds"}
     return summary
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from script_process import assert_refused, run_script
+from script_process import assert_refused, read_summary, run_script
 
 from alpamayo_jax.coc.schema import read_labels
 from alpamayo_jax.data.ingest import ingest
@@ -26,7 +26,7 @@ def labelled(store, tmp_path_factory):
 def test_labels(labelled):
     out, done = labelled
     assert done.returncode == 0, done.stderr
-    summary = json.loads((out / "summary.json").read_text())
+    summary = read_summary(out)
     labels = read_labels(out / "labels.jsonl")
     assert summary["labels"] == len(labels) >= 3 and summary["clips"] == 3
     assert sum(summary["per_class"].values()) == len(labels)
@@ -44,7 +44,7 @@ def test_report(store, labelled, tmp_path):
         "--pictures=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_summary(tmp_path)
     assert summary["failed_labels"] == 0 and summary["pictures"] == 2
     assert set(summary["failures"]) >= {"causal_coverage", "not_annotated"}
     assert (tmp_path / "report.html").read_text().count("<img ") == 4  # and what the camera saw

@@ -2,62 +2,36 @@
 
 import json
 import math
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
-from script_process import EXPERIMENTS, assert_refused, run_script
+from script_process import assert_refused, read_summary
+from train_runs import train, train_until_stopped, weights_of
 
 from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.train.writers import read_json_lines
 
-HERE = pathlib.Path(__file__).resolve().parent
-CONFIG = HERE / "small_learn.py"
+CONFIG = "small_learn.py"
 COMPONENTS = {"reasoning", "consistency", "ade", "collision", "jerk", "comfort", "format"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def configuration_beside_its_base():
-    """The configuration imports another one of this folder."""
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), before)))
-    sys.path.insert(0, str(HERE))
-    yield
-    os.environ["PYTHONPATH"] = before
-    sys.path.remove(str(HERE))
-
-
-def learn(workdir, **knobs):
-    flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in knobs.items()]
-    return run_script("train", f"--config={CONFIG}", f"--workdir={workdir}", *flags)
+pytestmark = pytest.mark.usefixtures("configurations_of_this_folder")
 
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """Workdir of a finished run, and what it printed."""
     workdir = tmp_path_factory.mktemp("grpo")
-    done = learn(workdir)
+    done = train(CONFIG, workdir)
     assert done.returncode == 0, done.stderr
     return workdir, done
 
 
-def summary(workdir):
-    return json.loads((workdir / "summary.json").read_text())
-
-
-def weights_of(workdir):
-    return (workdir / "checkpoint" / "model.safetensors").read_bytes()
-
-
 def test_the_summary_has_rewards_before_and_after(learned):
     workdir, done = learned
-    found = summary(workdir)
+    found = read_summary(workdir)
     assert found["final_step"] == 3 and found["rollouts_per_second"] > 0
     for when in ("before", "after"):
         assert COMPONENTS | {"reward", "ade_most_likely", "min_ade"} <= found[when].keys()
@@ -95,21 +69,19 @@ def test_stage_2_is_trained_first_and_stage_3_leaves_the_expert(learned):
 
 
 def _leaves(tree):
-    import jax
-
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def test_a_finished_run_goes_on_to_nothing(learned):
     workdir, _ = learned
-    before, weights = summary(workdir), weights_of(workdir)
-    done = learn(workdir)
+    before, weights = read_summary(workdir), weights_of(workdir)
+    done = train(CONFIG, workdir)
     assert done.returncode == 0, done.stderr
-    assert weights_of(workdir) == weights and summary(workdir)["after"] == before["after"]
+    assert weights_of(workdir) == weights and read_summary(workdir)["after"] == before["after"]
 
 
 def test_other_rewards_in_the_same_folder(learned):
-    done = learn(learned[0], reward__consistency=0.5)
+    done = train(CONFIG, learned[0], reward__consistency=0.5)
     assert_refused(done, "train", "reward.consistency was 1.0, is 0.5")
 
 
@@ -126,43 +98,26 @@ def test_other_rewards_in_the_same_folder(learned):
     ],
 )
 def test_bad_knobs(tmp_path, knobs, words):
-    assert_refused(learn(tmp_path, init_from="", **knobs), "train", *words)
+    assert_refused(train(CONFIG, tmp_path, init_from="", **knobs), "train", *words)
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_finishes(learned, tmp_path):
-    command = [
-        sys.executable, str(EXPERIMENTS / "train.py"), f"--config={CONFIG}",
-        f"--workdir={tmp_path}", "--config.run.save_every=100",
-    ]  # fmt: skip
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not read_json_lines(tmp_path / "metrics.jsonl"):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    stopped = len(read_json_lines(tmp_path / "metrics.jsonl"))
-    if stopped < 3:  # it may have been too quick to be stopped
-        assert f"stopped after step {stopped}; the same command" in out
-        assert not (tmp_path / "summary.json").exists()
-    done = learn(tmp_path, run__save_every=100)
+    train_until_stopped(CONFIG, tmp_path, steps=3)
+    done = train(CONFIG, tmp_path, run__save_every=100)
     assert done.returncode == 0, done.stderr
     assert weights_of(tmp_path) == weights_of(learned[0])
-    assert summary(tmp_path)["after"] == summary(learned[0])["after"]
+    assert read_summary(tmp_path)["after"] == read_summary(learned[0])["after"]
 
 
 @pytest.mark.slow
 def test_the_expert_learns_and_the_language_model_stays(learned, tmp_path):
-    done = learn(
-        tmp_path, init_from=learned[0] / "checkpoint", stage__objective="grpo_expert",
+    done = train(
+        CONFIG, tmp_path, init_from=learned[0] / "checkpoint", stage__objective="grpo_expert",
         reward__imitation=1.0,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     one, two = (load_policy(w / "checkpoint").params for w in (learned[0], tmp_path))
     assert all((a == b).all() for a, b in zip(_leaves(one["vlm"]), _leaves(two["vlm"])))
     assert any((a != b).any() for a, b in zip(_leaves(one["expert"]), _leaves(two["expert"])))
-    assert summary(tmp_path)["after"]["trajectory_valid"] == 1.0
+    assert read_summary(tmp_path)["after"]["trajectory_valid"] == 1.0

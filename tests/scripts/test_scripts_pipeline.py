@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import math
 import re
 
@@ -10,7 +9,14 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from script_process import NUM_SAMPLES, assert_refused, pipeline_flags, run_script, snapshot
+from script_process import (
+    NUM_SAMPLES,
+    assert_refused,
+    pipeline_flags,
+    read_summary,
+    run_script,
+    snapshot,
+)
 
 from alpamayo_jax.data.clip_folder import write_clip
 from alpamayo_jax.decode.policy import load_policy, new_policy
@@ -21,7 +27,7 @@ from alpamayo_jax.testing.clips import write_small_clip
 
 @pytest.fixture(scope="module")
 def summary(pipeline_run):
-    return json.loads((pipeline_run.workdir / "summary.json").read_text())
+    return read_summary(pipeline_run.workdir)
 
 
 def test_the_workdir_has_all_outputs(pipeline_run):
@@ -68,8 +74,10 @@ def test_progress_is_shown(pipeline_run):
 
 def test_the_report_has_tables_curves_and_pictures(pipeline_run):
     page = (pipeline_run.workdir / "report.html").read_text(encoding="utf-8")
-    for words in ("Held-out windows", "Training", "Reinforcement learning", "Example rollouts",
-                  "Configuration", "num_test_clips: 1", "constant turn rate", f"minADE_{NUM_SAMPLES}"):  # fmt: skip
+    for words in (
+        "Held-out windows", "Training", "Reinforcement learning", "Example rollouts",
+        "Configuration", "num_test_clips: 1", "constant turn rate", f"minADE_{NUM_SAMPLES}",
+    ):  # fmt: skip
         assert words in page
     images = re.findall(r"data:image/(?:png|jpeg);base64,([^\"]+)", page)
     rollouts = len(list((pipeline_run.workdir / "rollouts").glob("*.png")))
@@ -179,7 +187,7 @@ def test_the_same_seed_gives_the_same_policy(pipeline_run, tmp_path):
     one, two = snapshot(pipeline_run.checkpoint), snapshot(tmp_path / "checkpoint")
     assert one == two
     first, second = (
-        json.loads((folder / "summary.json").read_text())
+        read_summary(folder)
         for folder in (pipeline_run.workdir, tmp_path)
     )
     timed = {"seconds", "seconds_training"}
@@ -194,7 +202,7 @@ def test_a_folder_of_clips(tmp_path):
         write_clip(tmp_path / "clips" / str(index), procedural_clip(5, index, seconds=18.0))
     done = run_script("pipeline", *clip_flags(tmp_path / "out", tmp_path / "clips"))
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = read_summary(tmp_path / "out")
     # Seconds 0 to 9 hold windows at 1.6 s alone; 9 to 18 s from 10.6 s on.
     assert summary["windows_train"] == 2 * 2 and summary["windows_test"] == 3
     assert (tmp_path / "out" / "report.html").is_file()
@@ -216,7 +224,7 @@ def test_recorded_drives_beat_the_baselines(real_clips_dir, tmp_path):
         limit_s=1800,
     )
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_summary(tmp_path)
     assert summary["windows_test"] > 20
     assert summary["min_ade_6"] < summary["ade_constant_velocity"]
     assert summary["min_ade_6"] < summary["ade_constant_turn_rate"]

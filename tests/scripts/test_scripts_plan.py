@@ -1,9 +1,9 @@
-import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from script_process import read_summary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "experiments" / "plan.py"
@@ -21,7 +21,7 @@ def test_a_configuration_on_other_devices(tmp_path):
         "--lora_rank=2", f"--workdir={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_summary(tmp_path)
     assert summary["mesh"] == {"data": 1, "fsdp": 2, "tensor": 1, "seq": 1}
     assert summary["device"] == "A100" and summary["fits"] is True
     assert summary["batch"] == 4 and summary["length"] == 320

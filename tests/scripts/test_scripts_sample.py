@@ -6,7 +6,14 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from script_process import MAX_NEW_TOKENS, NUM_FRAMES, assert_refused, run_script, snapshot
+from script_process import (
+    MAX_NEW_TOKENS,
+    NUM_FRAMES,
+    assert_refused,
+    read_summary,
+    run_script,
+    snapshot,
+)
 
 from alpamayo_jax.data.clip_folder import read_clip
 from alpamayo_jax.data.windows import target
@@ -67,7 +74,7 @@ def test_trajectories_are_poses_on_the_road_ahead(sampled):
 
 
 def test_the_summary_measures_against_the_recorded_future(sampled, clips_folder):
-    summary = json.loads((sampled / "first" / "summary.json").read_text())
+    summary = read_summary(sampled / "first")
     clip = read_clip(clips_folder / "a")
     assert summary["clip"] == clip.clip_id and summary["t0"] == T0
     assert summary["num_samples"] == K and summary["seed"] == 0 and summary["seconds"] > 0
@@ -115,7 +122,7 @@ def test_the_end_of_a_clip_has_no_future_to_compare_with(pipeline_run, clips_fol
     )
     assert done.returncode == 0, done.stderr
     assert "no recorded future" in done.stdout
-    assert "min_ade" not in json.loads((tmp_path / "summary.json").read_text())
+    assert "min_ade" not in read_summary(tmp_path)
     assert arrays(tmp_path)["xyz"].shape == (K, 64, 3)
 
 

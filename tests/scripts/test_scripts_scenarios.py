@@ -1,14 +1,13 @@
 """experiments/scenarios.py: the page of families."""
 
-import json
 
-from script_process import assert_refused, run_script
+from script_process import assert_refused, read_summary, run_script
 
 
 def test_page_and_summary(tmp_path):
     done = run_script("scenarios", f"--workdir={tmp_path}", "--family=speed_bump", "--family=curve")
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_summary(tmp_path)
     assert set(summary) == {"speed_bump", "curve"}
     for one in summary.values():
         assert one["without_cause_m"] > 3.0 and one["without_bystanders_m"] == 0.0

@@ -1,12 +1,18 @@
 """experiments/serve.py and experiments/check_driver.py: a checkpoint behind a port, examined."""
 
-import json
 import os
 import pathlib
 import sys
 
 import pytest
-from script_process import MAX_NEW_TOKENS, NUM_FRAMES, assert_refused, run_script, started
+from script_process import (
+    MAX_NEW_TOKENS,
+    NUM_FRAMES,
+    assert_refused,
+    read_summary,
+    run_script,
+    started,
+)
 
 sys.path.append(os.fspath(pathlib.Path(__file__).resolve().parents[1] / "serve"))
 import serve_helpers  # noqa: E402
@@ -26,22 +32,27 @@ def serve_flags(checkpoint, *more):
 
 
 def test_a_served_checkpoint_is_fit_to_drive(pipeline_run, tmp_path):
-    with started("serve", *serve_flags(pipeline_run.checkpoint), says="ready: ") as line:
+    flags = serve_flags(pipeline_run.checkpoint, f"--workdir={tmp_path / 'served'}")
+    with started("serve", *flags, says="ready: ") as line:
         assert line.startswith("ready: egodriver.EgodriverService at 127.0.0.1:")
         address = line.split()[-1]
         done = run_script(
-            "check_driver", f"--address={address}", f"--workdir={tmp_path}", "--sessions=1,4", *SMALL
-        )
+            "check_driver", f"--address={address}", f"--workdir={tmp_path}", "--sessions=1,4",
+            *SMALL,
+        )  # fmt: skip
         taken = run_script(
             "serve", *serve_flags(pipeline_run.checkpoint, f"--port={address.split(':')[1]}")
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "fit to drive"
     assert "BROKEN" not in done.stdout and "not checked" not in done.stdout
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_summary(tmp_path)
     assert summary["rules_broken"] == 0 and summary["drive_calls"] == 4
     assert summary["drive_ms_p50/4"] > 0 and summary["plans_per_second/1"] > 0
     assert_refused(taken, "serve", "cannot be opened", "another server")
+    served = read_summary(tmp_path / "served")
+    assert served["drive"] >= 4 and served["start_session"] >= 1 and served["refused"] >= 1
+    assert served["shut_down"] == 0 and served["seconds"] > 0
 
 
 def test_a_driver_that_breaks_rules_fails():

@@ -1,9 +1,15 @@
 """experiments/simulate.py: policies in closed loop, and what is refused."""
 
-import json
 
 import pytest
-from script_process import MAX_NEW_TOKENS, NUM_FRAMES, assert_refused, run_script, snapshot
+from script_process import (
+    MAX_NEW_TOKENS,
+    NUM_FRAMES,
+    assert_refused,
+    read_summary,
+    run_script,
+    snapshot,
+)
 
 from alpamayo_jax.metrics.closed_loop import TIME_AGGREGATION
 from alpamayo_jax.metrics.closed_loop_scores import DERIVED
@@ -14,7 +20,7 @@ STREETS = ("--scenes=procedural", "--num_scenes=2", "--seconds=5")
 def simulate(policy, workdir, *more):
     done = run_script("simulate", f"--policy={policy}", f"--workdir={workdir}", *more)
     assert done.returncode == 0, done.stderr
-    return done, json.loads((workdir / "summary.json").read_text())
+    return done, read_summary(workdir)
 
 
 @pytest.fixture(scope="module")

@@ -1,44 +1,30 @@
 """experiments/train.py as a user runs it: stages, going on, stopping, and what it refuses."""
 
 import json
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
+from script_process import EXPERIMENTS, read_summary, run_script
+from train_runs import HERE, train, train_until_stopped, weights_of
 
 from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.train.writers import read_json_lines
-from script_process import EXPERIMENTS, run_script
 
-CONFIG = pathlib.Path(__file__).resolve().parent / "small_train.py"
+CONFIG = "small_train.py"
 KEYS = {"final_step", "loss", "tokens_per_second", "step_seconds", "data_wait_fraction", "mfu"}
-
-
-def train(workdir, **knobs):
-    flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in knobs.items()]
-    return run_script("train", f"--config={CONFIG}", f"--workdir={workdir}", *flags)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Workdir of a finished run of stage 1."""
     workdir = tmp_path_factory.mktemp("tokens")
-    done = train(workdir)
+    done = train(CONFIG, workdir)
     assert done.returncode == 0, done.stderr
     return workdir, done
 
 
-def summary(workdir):
-    return json.loads((workdir / "summary.json").read_text())
-
-
 def test_what_a_run_leaves(trained):
     workdir, done = trained
-    found = summary(workdir)
+    found = read_summary(workdir)
     assert KEYS <= found.keys() and found["final_step"] == 4
     assert all(isinstance(found[key], (int, float)) for key in KEYS)
     assert 0 < found["mfu"] < 1 and "measured" in found["peak_source"]
@@ -54,51 +40,30 @@ def test_what_a_run_leaves(trained):
 
 def test_a_finished_run_goes_on_to_nothing(trained):
     workdir, _ = trained
-    before, weights = summary(workdir), weights_of(workdir)
-    done = train(workdir)
+    before, weights = read_summary(workdir), weights_of(workdir)
+    done = train(CONFIG, workdir)
     assert done.returncode == 0, done.stderr
     assert weights_of(workdir) == weights
-    again = summary(workdir)
+    again = read_summary(workdir)
     assert {k: again[k] for k in KEYS - {"mfu"}} == {k: before[k] for k in KEYS - {"mfu"}}
-
-
-def weights_of(workdir):
-    return (workdir / "checkpoint" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_finishes(trained, tmp_path):
-    command = [
-        sys.executable, str(EXPERIMENTS / "train.py"), f"--config={CONFIG}",
-        f"--workdir={tmp_path}", "--config.run.save_every=100",
-    ]  # fmt: skip
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not read_json_lines(tmp_path / "metrics.jsonl"):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    stopped = len(read_json_lines(tmp_path / "metrics.jsonl"))
+    stopped = train_until_stopped(CONFIG, tmp_path, steps=4)
     (kept,) = (tmp_path / "checkpoints").iterdir()
     assert kept.name == str(stopped)
-    if stopped < 4:  # it may have been too quick to be stopped
-        assert f"stopped after step {stopped}; the same command" in out
-        assert not (tmp_path / "summary.json").exists()
-    done = train(tmp_path, run__save_every=100)
+    done = train(CONFIG, tmp_path, run__save_every=100)
     assert done.returncode == 0, done.stderr
     assert weights_of(tmp_path) == weights_of(trained[0])
-    assert summary(tmp_path)["loss"] == summary(trained[0])["loss"]
+    assert read_summary(tmp_path)["loss"] == read_summary(trained[0])["loss"]
 
 
 @pytest.mark.slow
 def test_the_expert_starts_from_the_export(trained, tmp_path):
     done = train(
-        tmp_path, init_from=trained[0] / "checkpoint", stage__objective="expert", stage__steps=2,
-        stage__noises_per_row=2,
+        CONFIG, tmp_path, init_from=trained[0] / "checkpoint", stage__objective="expert",
+        stage__steps=2, stage__noises_per_row=2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     before, after = (load_policy(w / "checkpoint").params for w in (trained[0], tmp_path))
@@ -108,13 +73,13 @@ def test_the_expert_starts_from_the_export(trained, tmp_path):
 
 
 def test_another_configuration_in_the_same_folder(trained):
-    done = train(trained[0], stage__learning_rate=0.5)
+    done = train(CONFIG, trained[0], stage__learning_rate=0.5)
     assert done.returncode == 2
     assert "stage.learning_rate was 0.001, is 0.5" in done.stderr
 
 
 def test_a_loss_that_diverges(tmp_path):
-    done = train(tmp_path, stage__learning_rate=1e30, stage__clip_norm=1e30)
+    done = train(CONFIG, tmp_path, stage__learning_rate=1e30, stage__clip_norm=1e30)
     assert done.returncode == 1
     said = json.loads((tmp_path / "diverged.json").read_text())
     assert said["step"] <= 4 and len(said["windows"]) == 2
@@ -136,7 +101,7 @@ def test_a_loss_that_diverges(tmp_path):
     ],
 )  # fmt: skip
 def test_bad_input(tmp_path, flags, words):
-    done = run_script("train", f"--config={CONFIG}", f"--workdir={tmp_path / 'out'}", *flags)
+    done = run_script("train", f"--config={HERE / CONFIG}", f"--workdir={tmp_path / 'out'}", *flags)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith("train.py: ") and words in last
@@ -151,5 +116,5 @@ def test_the_tiny_stages(tmp_path, name):
         "--config.data.num_clips=1", "--config.data.num_test_clips=1", "--profile=2,1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert summary(tmp_path)["final_step"] == 3
+    assert read_summary(tmp_path)["final_step"] == 3
     assert any(path.suffix == ".pb" for path in (tmp_path / "profile").rglob("*"))

@@ -173,6 +173,17 @@ def test_health_and_version(client):
     assert client.call("get_version", wire.Empty()).version_id
 
 
+def test_calls_are_counted(planner):
+    with Server(make_driver(planner)) as server, Client(server.address) as client:
+        assert set(server.counts().values()) == {0} and "drive" in server.counts()
+        for _ in range(2):
+            client.call("get_version", wire.Empty())
+        assert code_of(client, "shut_down", wire.Empty()) is not None
+        found = server.counts()
+    assert found["get_version"] == 2 and found["refused"] == 1
+    assert found["drive"] == found["shut_down"] == 0
+
+
 def test_only_where_allowed_can_a_client_end_the_server(server, client):
     code, _ = code_of(client, "shut_down", wire.Empty())
     assert code == grpc.StatusCode.PERMISSION_DENIED

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from alpamayo_jax.sim import controlled
+from alpamayo_jax.ops.camera import camera_from_ego, project
+from alpamayo_jax.sim import camera, controlled
 from alpamayo_jax.sim.controlled_moments import DECISIONS, Cause, Moment
+from alpamayo_jax.sim.controlled_picture import LENS, Box, PictureReader
 from alpamayo_jax.types import InputError
 
 FRAME = 16  # at t0
@@ -40,6 +42,61 @@ def changed(cause, look=0):
 def test_vehicles_stand_where_they_are_said_to():
     left, right, ahead = (changed(c).mean() for c in (Cause.LEFT, Cause.RIGHT, Cause.STOPPED))
     assert left < 28 < ahead < 36 < right
+
+
+LAMPS = {Cause.STOPPED: (1, 0, 0), Cause.RIGHT: (1, 1, 0), Cause.LEFT: (1, 1, 1)}
+
+
+@pytest.mark.parametrize("cause", LAMPS)
+@pytest.mark.parametrize("look", range(3))
+def test_lamps_tell_vehicles_apart(cause, look):
+    image, clear = frame_of(cause, look), frame_of(Cause.CLEAR, look)
+    lit = (np.abs(image - clear).max(-1) > 20) & (image.max(-1) > 225)
+    assert lit[28:].sum() > 20
+    seen = np.median(image[lit], 0)
+    np.testing.assert_array_equal(seen > 0.55 * seen.max(), LAMPS[cause])
+
+
+def read(boxes, pose=(0.0, 0.0, 0.0)):
+    return PictureReader(np.array([pose]), boxes, None, 0.0, seed=0)(0).astype(int)
+
+
+def still(x, y, yaw=0.0, **changes):
+    place = (np.array([float(v)]) for v in (x, y, yaw))
+    return Box("VEHICLE", *place, **dict(dict(lwh=(4.0, 1.8, 1.5), paint=(250, 0, 250)), **changes))
+
+
+def test_the_nearest_is_in_front_in_any_order():
+    near, far = still(18, 0.4), still(30, -0.4, lwh=(4.0, 1.8, 2.5), paint=(0, 250, 250))
+    np.testing.assert_array_equal(read([near, far]), read([far, near]))
+    assert pixels(read([near, far]), (1, 0, 1)).sum() == pixels(read([near]), (1, 0, 1)).sum()
+    assert 0 < pixels(read([near, far]), (0, 1, 1)).sum() < pixels(read([far]), (0, 1, 1)).sum()
+
+
+@pytest.mark.parametrize(
+    "x, y, yaw, pose",
+    [(20, 0, 0, (0, 0, 0)), (24, -1.5, 0.6, (0, 0, 0)), (40, 6, 2.0, (20, 3, 0.1))],
+)
+def test_a_box_covers_what_its_corners_project_to(x, y, yaw, pose):
+    found = np.abs(read([still(x, y, yaw)], pose) - read([], pose)).max(-1) > 40
+    local = np.array([[a, b, c] for a in (-2, 2) for b in (-0.9, 0.9) for c in (0, 1.05)])
+    angle, shift = yaw - pose[2], np.array([x - pose[0], y - pose[1]])
+    middle = turned(shift, -pose[2])
+    corners = np.concatenate([turned(local[:, :2], angle) + middle, local[:, 2:]], 1)
+    uv, valid = project(
+        camera_from_ego(corners, camera.extrinsics(LENS)),
+        camera.intrinsics(LENS, *PictureReader.size),
+    )
+    assert valid.all()
+    rows, columns = np.nonzero(found)
+    np.testing.assert_allclose(columns.min(), uv[:, 0].min(), atol=1)
+    np.testing.assert_allclose(columns.max(), uv[:, 0].max(), atol=1)
+    assert rows.max() == pytest.approx(uv[:, 1].max(), abs=1)
+
+
+def turned(points, angle):
+    cos, sin = np.cos(angle), np.sin(angle)
+    return points @ np.array([[cos, sin], [-sin, cos]])
 
 
 @pytest.mark.parametrize("look", range(4))
