@@ -1,6 +1,7 @@
 # make demo   train a tiny policy on simulated drives, drive held-out ones, write demo/report.html
 # make test   the default test suite, and a smoke subset on Python 3.12 where there is one
-# make test-slow   the tests that take longer
+# make test-notebooks   executes every notebook
+# make test-slow   the tests that take longer, notebooks among them
 # make parity REFERENCE_DIR=DIR   compare with recorded values of the released model
 #
 # Each creates .venv if it is missing and installs what it needs.
@@ -15,7 +16,7 @@ PYTHON312 := $(shell for p in python3.12 $$HOME/.pyenv/versions/3.12*/bin/python
 VENV312 := .venv312
 INSTALLED312 := $(VENV312)/.installed
 
-.PHONY: demo test test-suite test-smoke test-slow parity clean
+.PHONY: demo test test-suite test-smoke test-notebooks test-slow parity clean
 
 demo: $(INSTALLED)
 	$(BIN)/python experiments/pipeline.py --config=configs/tiny.py --workdir=demo
@@ -34,6 +35,9 @@ else
 test-smoke: $(INSTALLED312)
 	$(VENV312)/bin/python -m pytest -m smoke
 endif
+
+test-notebooks: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 -m "not gpu" tests/colab
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -1,4 +1,4 @@
-"""The paper's table of rewards in small, in half an hour on two CPU cores.
+"""The paper's table of rewards in small, in about 40 minutes on two CPU cores.
 
     python experiments/ablate_rewards.py --config=configs/ablate_rewards_tiny.py --seeds=3 \\
         --workdir=OUT

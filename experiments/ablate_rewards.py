@@ -3,12 +3,13 @@
     python experiments/ablate_rewards.py --config=configs/ablate_rewards_tiny.py --seeds=3 \\
         --workdir=OUT
 
-For every seed a policy learns from drives whose reasoning and trajectories are wrong in known
-shares (section `sft`); then it learns from rewards, on other drives, once per row: for its
-reasoning alone, for its reasoning and for doing what it says, and for its trajectories besides
-(sections `grpo`, `rl`, `reward`). All four policies are measured on the same held-out drives, which
-are right. The same command on the same folder goes on where it stopped; on SIGTERM it leaves out
-the row under way and ends with exit code 0, without a table. Writes:
+For every seed a policy learns to see from right drives (section `tokens`), then from drives whose
+reasoning and trajectories are wrong in known shares (section `sft`); then it learns from rewards,
+on other drives, once per row: for its reasoning alone, for its reasoning and for doing what it says,
+and for its trajectories besides (sections `grpo`, `rl`, `reward`). All four policies are measured
+on the same held-out drives, which are right. The same command on the same folder goes on where it
+stopped; on SIGTERM it leaves out the row under way and ends with exit code 0, without a table.
+Writes:
 
     OUT/table.json   per row and metric: mean, std over the seeds, values, change relative to SFT
     OUT/table.md     the same to read

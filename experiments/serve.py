@@ -65,7 +65,6 @@ _SHUT_DOWN = flags.DEFINE_bool("may_shut_down", False, "Let clients end this ser
 
 def main(argv) -> None:
     del argv
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from alpamayo_jax.serve import driver as driver_lib, planner as planner_lib, rehearsal
         from alpamayo_jax.serve import server as server_lib, wire
@@ -100,6 +99,7 @@ def main(argv) -> None:
     planner.warm(looking, _NUM_FRAMES.value, height, width, _NAVIGATION.value)
     if _HOST.value not in server_lib.LOOPBACK:
         logging.warning("--host=%s: everybody who reaches it can drive with it", _HOST.value)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with server_lib.Server(
         driver_lib.Driver(planner, settings),
         _HOST.value,

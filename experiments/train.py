@@ -40,9 +40,9 @@ import ml_collections
 from ml_collections import config_flags
 
 from alpamayo_jax import cli, convert, distributed, recipe, reporting
-from alpamayo_jax.rl.assemble import Learning
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.metrics.tables import text_table, write_summary
+from alpamayo_jax.rl.assemble import Learning
 from alpamayo_jax.rl.guard import PolicyCollapsed
 from alpamayo_jax.train import run
 from alpamayo_jax.train.assemble import final_params, trained_policy

@@ -31,7 +31,8 @@ _SPEED: tuple[tuple[str, Longitudinal | None, str], ...] = (
      None, SpeedDetail.SLOW),
     (r"speed(?:s|ing)? up|accelerat\w+|(?:increas|rais)\w+ (?:the |its |my |our )?speed|"
      r"(?:pick|gain)\w* (?:up )?speed|(?:go|goes|going|drive) faster", None, SpeedDetail.FASTER),
-    (rf"{_KEEPS}(?: \w+){{0,3}} (?:distance|gap|headway)|follow(?:s|ing)? (?:the |a )?(?:lead\b|"
+    (rf"{_KEEPS}(?: \w+){{0,3}} (?:distance|gap|headway)|"
+     r"(?:stay|remain)(?:s|ing)? behind|follow(?:s|ing)? (?:the |a )?(?:lead\b|"
      r"(?:\w+ ){0,2}(?:vehicle|car|truck|bus|cyclist|motorcyclist|traffic))",
      Longitudinal.FOLLOW_LEAD, ""),
     (r"adapt\w* (?:the |its )?speed|(?:low|lower|reduced|slow) speed|speed (?:is )?low|"

@@ -17,6 +17,7 @@ from alpamayo_jax.types import InputError
 MAX_MESSAGE = 64 << 20  # bytes; an uncompressed picture of a large camera fits
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _GRACE_S = 5.0
+_MAX_PENDING = 100_000
 
 
 class Server:
@@ -53,6 +54,9 @@ class Server:
                 ("grpc.max_receive_message_length", max_message),
                 ("grpc.max_send_message_length", max_message),
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error
+                # Calls beyond 1000 that wait for a thread would be cancelled without a word.
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             ],
         )
         calls = {name: self._handler(name, types[0]) for name, types in wire.CALLS.items()}

@@ -124,6 +124,7 @@ class Checkpoints:
                 },
                 "checksums": checksums(arrays),
             }
+            about = json.loads(json.dumps(about))  # it is written while the iterator goes on
             about["hash"] = hash_of(about)
             self._keep.losses[step] = float(loss)
             self._manager.save(

@@ -24,6 +24,7 @@ SPEEDS = {
     "Accelerate because the road is free": (L.SET_SPEED, "faster"),
     "Speed up because the road straightens after the curve.": (L.SET_SPEED, "faster"),
     "Keep a safe distance to the car ahead.": (L.FOLLOW_LEAD, ""),
+    "Stay behind the slower car ahead because a car blocks the left lane.": (L.FOLLOW_LEAD, ""),
     "Follow the lead vehicle at a safe gap": (L.FOLLOW_LEAD, ""),
     "Slow down because the car ahead is braking.": (L.FOLLOW_LEAD, "slow"),
     "Slow down to stop behind the stopped car ahead.": (L.FOLLOW_LEAD, "stop"),

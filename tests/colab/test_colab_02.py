@@ -23,6 +23,7 @@ def executed(tmp_path_factory):
     return execute(NOTEBOOK.name, folder), folder
 
 
+@pytest.mark.slow
 def test_what_it_prints(executed):
     text = printed(executed[0])
     assert "'clips': 4, 'failed': []" in text and "strong decelerate" in text
@@ -36,6 +37,7 @@ def test_what_it_prints(executed):
     assert re.search(r"t0 = +\d+\.\d s: \(nothing to say\)\nt0 = +\d+\.\d s: Slow down", text)
 
 
+@pytest.mark.slow
 def test_pictures_and_files(executed):
     notebook, folder = executed
     assert count_pictures(notebook) == 2  # speed, a labelled keyframe

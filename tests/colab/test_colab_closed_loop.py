@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
 from notebooks import count_pictures, execute, outputs, printed
 
 
+@pytest.mark.slow
 def test_it_drives_and_compares(tmp_path):
     notebook = execute("05_closed_loop.ipynb", tmp_path)
     text = printed(notebook)

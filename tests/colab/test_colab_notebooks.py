@@ -54,6 +54,7 @@ def test_code_that_is_only_shown_uses_real_names(name):
         assert (COLAB.parent / script).is_file()
 
 
+@pytest.mark.slow
 def test_quickstart_trains_its_own_policy(tmp_path):
     text = check_quickstart(execute(QUICKSTART, tmp_path))
     assert "sft: loss" in text and "expert: loss" in text

@@ -34,7 +34,10 @@ def test_the_table_has_the_rows_of_both_seeds(workdir):
         for column in ablation.COLUMNS:
             entry = row[column.metric]
             assert len(entry["values"]) == 2
-            assert entry["mean"] == pytest.approx(sum(entry["values"]) / 2)
+            if None in entry["values"]:  # of a policy that never came to a trajectory
+                assert entry["mean"] is None and column.metric not in ("reasoning", "consistency")
+            else:
+                assert entry["mean"] == pytest.approx(sum(entry["values"]) / 2)
     assert (workdir / "table.png").read_bytes().startswith(b"\x89PNG")
     assert (workdir / "table.md").read_text().count("\n") == 4
 

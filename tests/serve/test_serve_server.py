@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import random
+import threading
 import time
 
 import grpc
@@ -171,6 +172,16 @@ def test_health_and_version(client):
     )
     assert code == grpc.StatusCode.NOT_FOUND
     assert client.call("get_version", wire.Empty()).version_id
+
+
+def test_thousands_of_calls_that_wait_are_all_answered(monkeypatch):
+    driver, go_on = make_driver(), threading.Event()
+    answer = driver.get_version
+    monkeypatch.setattr(driver, "get_version", lambda request: go_on.wait() and answer(request))
+    with Server(driver, threads=1) as server, Client(server.address) as client:
+        waiting = [client.start("get_version", wire.Empty()) for _ in range(3500)]
+        go_on.set()
+        assert all(reply.result().version_id for reply in waiting)
 
 
 def test_calls_are_counted(planner):

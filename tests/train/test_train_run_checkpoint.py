@@ -163,6 +163,16 @@ class TestRestore:
         assert_same_bits(checkpoints.restore(describe(make_state(0))).state, make_state(5))
 
 
+    def test_an_iterator_that_goes_on_meanwhile_changes_nothing(self, tmp_path):
+        checkpoints = Checkpoints(tmp_path / "run", config=CONFIG, keep_last=3)
+        queue = list(range(100_000))  # takes a while to write
+        save(checkpoints, 1, data={"queue": queue})
+        queue.clear()
+        checkpoints.close()
+        resumed = Checkpoints(tmp_path / "run", config=CONFIG).restore(describe(make_state(0)))
+        assert resumed.data == {"queue": list(range(100_000))}
+
+
 class TestConfiguration:
     def test_another_configuration_is_refused_by_name(self, folder):
         other = {"stage": {"steps": 20, "parts": ("a", "b")}, "seed": 0, "new": 1}
