@@ -1,4 +1,4 @@
-"""Named model configurations: the released policies, the Qwen3-VL backbones, `tiny` and `micro`."""
+"""Named model configurations: the released policies, the Qwen3-VL backbones, and small ones."""
 
 import dataclasses
 from typing import Any, Sequence
@@ -67,6 +67,38 @@ def _tiny() -> ModelConfig:
             image_token_id=511,
         ),
         prompt=PromptConfig(min_pixels=4096, max_pixels=16_384),
+    )
+
+
+def _moderate() -> ModelConfig:
+    """Large enough that products, not launches, take the time on a CPU; for the benchmark.
+
+    The ratios of widths, heads and MLPs are the release's; ids and tokenizer are those of `tiny`.
+    """
+    tiny = _tiny()
+    return dataclasses.replace(
+        tiny,
+        vision=VisionConfig(
+            depth=6,
+            hidden_size=384,
+            num_heads=6,
+            intermediate_size=1536,
+            out_hidden_size=512,
+            deepstack_visual_indexes=(1, 3, 5),
+        ),
+        language=dataclasses.replace(
+            tiny.language,
+            hidden_size=512,
+            num_layers=8,
+            num_heads=8,
+            num_kv_heads=2,
+            head_dim=64,
+            intermediate_size=1536,
+            mrope_section=(12, 10, 10),
+        ),
+        expert=ExpertConfig(hidden_size=256, num_heads=4, intermediate_size=1024),
+        action_proj=ActionProjConfig(hidden_size=128),
+        prompt=PromptConfig(min_pixels=65_536, max_pixels=98_304),
     )
 
 
@@ -143,6 +175,7 @@ PRESETS = {
         precision=PrecisionConfig(params="float32", compute="bfloat16"),
     ),
     "tiny": _tiny,
+    "moderate": _moderate,
     "micro": _micro,
 }
 
