@@ -11,11 +11,9 @@ from typing import Any
 import flax.struct
 import numpy as np
 
+from alpamayo_jax.errors import InputError
+
 Array = Any  # jax.Array or np.ndarray
-
-
-class InputError(ValueError):
-    """Data from outside (a clip, an image, a pose) is not usable; the message names the place."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ FLOORS = (
     {"api"},
 )
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-BASE = {"config", "settings", "presets", "types", "files", "hardware"}  # what everything may use
+BASE = {"config", "errors", "settings", "presets", "types", "files", "hardware"}  # what everything may use
 WITHOUT_MODEL = {"data", "tokens", "action", "flow", "coc", "sim", "metrics"}
 MODEL = {"models", "layers"}
 
