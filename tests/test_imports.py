@@ -14,7 +14,8 @@ PACKAGE = "alpamayo_jax"
 
 # A room imports only rooms of lower floors. The modules of one room may import each other.
 FLOORS = (
-    {"base", "kernels"},
+    {"base"},
+    {"kernels"},
     {"ops"},
     {"clip", "sharding", "convert", "flow", "metrics"},
     {"layers", "action", "viz", "distributed", "layout"},
@@ -29,7 +30,7 @@ FLOORS = (
     {"api"},
 )
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-BASE = {"config", "errors", "settings", "presets", "types", "files", "hardware"}  # what everything may use
+BASE = {"config", "errors", "files", "hardware", "presets", "settings", "types"}  # for everybody
 WITHOUT_MODEL = {"data", "tokens", "action", "flow", "coc", "sim", "metrics"}
 MODEL = {"models", "layers"}
 
