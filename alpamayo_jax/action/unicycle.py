@@ -85,13 +85,16 @@ def _speed_system(
     return banded.add_ridge(band, cfg.v_ridge), rhs
 
 
-def history_speed(history_xyz: Array, history_rot: Array, cfg: ActionSpaceConfig) -> Array:
+def history_speed(
+    history_xyz: Array, history_rot: Array, cfg: ActionSpaceConfig, *, unroll: bool = False
+) -> Array:
     """Smoothed speed at every history pose.
 
     Args:
       history_xyz: float32 [..., M + 1, 3] metres.
       history_rot: float32 [..., M + 1, 3, 3].
       cfg: action space.
+      unroll: no loop over poses in the program, for exporters that take none.
 
     Returns:
       float32 [..., M + 1] m/s, negative in reverse; the last one is the speed at t0.
@@ -101,12 +104,15 @@ def history_speed(history_xyz: Array, history_rot: Array, cfg: ActionSpaceConfig
     xy = history_xyz[..., :2]
     heading = jnp.stack([jnp.cos(theta), jnp.sin(theta)], axis=-1)
     base = (jnp.diff(xy, axis=-2) * heading[..., 1:, :]).sum(axis=-1).mean(axis=-1) / cfg.dt
-    return base[..., None] + banded.solve(*_speed_system(xy, theta, base, cfg))
+    system = _speed_system(xy, theta, base, cfg)
+    return base[..., None] + banded.solve(*system, unroll=unroll)
 
 
-def estimate_v0(history_xyz: Array, history_rot: Array, cfg: ActionSpaceConfig) -> Array:
+def estimate_v0(
+    history_xyz: Array, history_rot: Array, cfg: ActionSpaceConfig, *, unroll: bool = False
+) -> Array:
     """Speed at t0 in m/s, [...], from a history as in `history_speed`."""
-    return history_speed(history_xyz, history_rot, cfg)[..., -1]
+    return history_speed(history_xyz, history_rot, cfg, unroll=unroll)[..., -1]
 
 
 def trajectory_to_states(

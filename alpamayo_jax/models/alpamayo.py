@@ -46,7 +46,7 @@ class VisionLanguageModel(nn.Module):
         )
         stack = dict(unroll=self.unroll, remat=self.remat, layout=self.layout)
         self.visual = VisionTower(c.vision, **kinds, **stack)
-        self.scene = make_compressor(c, remat=self.remat, **kinds)
+        self.scene = make_compressor(c, unroll=self.unroll, remat=self.remat, **kinds)
         self.language_model = LanguageModel(c.language, **kinds, **stack)
         if not c.language.tie_word_embeddings:
             self.lm_head = Linear(c.language.vocab_size, **kinds)

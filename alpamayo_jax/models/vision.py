@@ -172,4 +172,7 @@ class VisionTower(nn.Module):
         example = jnp.zeros((1, self.config.merge_unit, self.config.hidden_size))
         params = stacked_params(self, "deepstack_merger_list", merger, len(taps), example)
         apply = lambda p, x: merger.apply({"params": p}, x)  # noqa: E731
+        if self.unroll:
+            of = lambda i: jax.tree.map(lambda a: a[i], params)  # noqa: E731
+            return jnp.stack([apply(of(i), tap) for i, tap in enumerate(taps)])
         return jax.vmap(apply)(params, jnp.stack(taps))

@@ -7,8 +7,10 @@ whatever n and the batch.
 """
 
 import math
+from typing import Any, Callable
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import lax
 import numpy as np
@@ -71,10 +73,22 @@ def add_ridge(band: Array, ridge: Array | float) -> Array:
     return band.at[..., 0].add(jnp.asarray(ridge, band.dtype)[..., None])
 
 
-def cholesky(band: Array) -> Array:
+def _over_rows(step: Callable, start: Any, rows: Any, *, reverse: bool, unroll: bool) -> Any:
+    """Stacked results of `lax.scan`; with `unroll` the program has no loop."""
+    if not unroll:
+        return lax.scan(step, start, rows, reverse=reverse)[1]
+    count = jax.tree.leaves(rows)[0].shape[0]
+    carry, results = start, [None] * count
+    for i in reversed(range(count)) if reverse else range(count):
+        carry, results[i] = step(carry, jax.tree.map(lambda a: a[i], rows))
+    return jnp.stack(results)
+
+
+def cholesky(band: Array, *, unroll: bool = False) -> Array:
     """Lower Cholesky factor, in the layout of `band` [..., n, w + 1].
 
-    Where the matrix is not positive definite, the factor is NaN from the failing row on.
+    Where the matrix is not positive definite, the factor is NaN from the failing row on. `unroll`:
+    no loop over rows, for exporters that take none.
     """
     n, width = band.shape[-2:]
     inside = np.arange(n)[:, None] >= np.arange(width)
@@ -97,16 +111,18 @@ def cholesky(band: Array) -> Array:
         factored = jnp.stack(entries, axis=-1)
         return (factored, *previous)[: width - 1], factored
 
-    _, factor = lax.scan(factor_row, (before,) * (width - 1), rows)
+    start = (before,) * (width - 1)
+    factor = _over_rows(factor_row, start, rows, reverse=False, unroll=unroll)
     return jnp.moveaxis(factor, 0, -2)
 
 
-def cholesky_solve(factor: Array, rhs: Array) -> Array:
+def cholesky_solve(factor: Array, rhs: Array, *, unroll: bool = False) -> Array:
     """Solves L L^T x = rhs for x [..., n].
 
     Args:
       factor: L of `cholesky`, [..., n, w + 1], or [n, w + 1] for one matrix and many `rhs`.
       rhs: [..., n].
+      unroll: no loop over rows.
     """
     n, width = factor.shape[-2:]
     chex.assert_shape(rhs, (*factor.shape[:-2], n) if factor.ndim > 2 else (..., n))
@@ -130,17 +146,19 @@ def cholesky_solve(factor: Array, rhs: Array) -> Array:
         return (value, *known)[: width - 1], value
 
     rows, columns = jnp.moveaxis(factor, -2, 0), jnp.moveaxis(beneath, -2, 0)
-    _, forward = lax.scan(substitute, start, (rows, jnp.moveaxis(rhs, -1, 0)))
-    _, solution = lax.scan(substitute, start, (columns, forward), reverse=True)
+    given = (rows, jnp.moveaxis(rhs, -1, 0))
+    forward = _over_rows(substitute, start, given, reverse=False, unroll=unroll)
+    solution = _over_rows(substitute, start, (columns, forward), reverse=True, unroll=unroll)
     return jnp.moveaxis(solution, 0, -1)
 
 
-def solve(band: Array, rhs: Array) -> Array:
+def solve(band: Array, rhs: Array, *, unroll: bool = False) -> Array:
     """Solves A x = rhs for x [..., n]; NaN where A is not positive definite.
 
-    `band` is [..., n, w + 1], or [n, w + 1] for one matrix and many `rhs` [..., n].
+    `band` is [..., n, w + 1], or [n, w + 1] for one matrix and many `rhs` [..., n]. `unroll`: no
+    loop over rows.
     """
-    return cholesky_solve(cholesky(band), rhs)
+    return cholesky_solve(cholesky(band, unroll=unroll), rhs, unroll=unroll)
 
 
 def sufficient_ridge(band: Array, ridge: float) -> Array:

@@ -73,7 +73,7 @@ class Flex(Compressor):
         def layer(params_l, x, _):
             return block.apply({"params": params_l}, x, None, mask), None
 
-        x, _ = run_stack(layer, params, x, remat=self.remat)
+        x, _ = run_stack(layer, params, x, unroll=self.unroll, remat=self.remat)
         x = LayerNorm(c.layer_norm_eps, param_dtype=self.param_dtype, name="norm")(
             x[:, : c.num_tokens]
         )

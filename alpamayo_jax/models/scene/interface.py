@@ -57,6 +57,7 @@ class Compressor(nn.Module):
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
     remat: str = "none"
+    unroll: bool = False
 
     @property
     def tokens_per_step(self) -> int:
