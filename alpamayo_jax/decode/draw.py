@@ -16,8 +16,8 @@ def draw(
     Args:
       logits: float32 [B, K, V]; -inf for ids that may not be drawn.
       rng: key of the whole generation, or one per row [B].
-      index: how many tokens stand before this one. What sample k of row b draws does not depend on
-        B and K.
+      index: how many tokens stand before this one, for all or for each sample [B, K]. What sample k
+        of row b draws does not depend on B and K.
       settings: temperature and nucleus.
 
     Returns:
@@ -35,8 +35,13 @@ def draw(
 
 def _sample_keys(rng: jax.Array, index: Array | int, batch: int, samples: int) -> jax.Array:
     """One key per row and sample for token `index`."""
+    index = jnp.broadcast_to(index, (batch, samples))
     if rng.ndim:
-        return jax.vmap(lambda key: _sample_keys(key, index, 1, samples)[0])(rng)
-    key = jax.random.fold_in(rng, index)
+        one = lambda key, own: _sample_keys(key, own[None], 1, samples)[0]  # noqa: E731
+        return jax.vmap(one)(rng, index)
     place = jnp.arange(batch)[:, None] * 65_536 + jnp.arange(samples)
-    return jax.vmap(jax.vmap(lambda i: jax.random.fold_in(key, i)))(place)
+
+    def key(i, own):
+        return jax.random.fold_in(jax.random.fold_in(rng, i), own)
+
+    return jax.vmap(jax.vmap(key))(index, place)

@@ -4,17 +4,17 @@ Letters: B batch, K samples, N most new tokens, S prompt slots, V vocabulary, L 
 heads, H head size.
 """
 
+from typing import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from alpamayo_jax.config import ModelConfig
-from alpamayo_jax.decode.draw import draw
 from alpamayo_jax.decode.prefix import Prefix
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.decode.trace import Rules, Trace
 from alpamayo_jax.models.alpamayo import Alpamayo
-from alpamayo_jax.ops import filters
-from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.types import Array, KVCache
 
 
@@ -44,11 +44,7 @@ class Generation:
 @flax.struct.dataclass
 class _Loop:
     step: Array
-    token_ids: Array
-    logprobs: Array
-    end_index: Array
-    stopped: Array  # bool [B, K]: ended by an end-of-text token without an end token
-    forced: Array
+    trace: Trace
     cache: KVCache
 
 
@@ -77,51 +73,19 @@ def generate(
       answer: generate text to the end-of-text token, without the trajectory mask.
       **stack: fields of `Alpamayo`: `unroll`, `layout`.
     """
-    model = Alpamayo(config, **stack)
-    tokens = config.trajectory_tokens
-    eos, pad = config.text_tokens.eos_token_id, config.text_tokens.pad_token_id
-    end = eos if answer else special_token_id(config, "traj_future_start")
-    limit = settings.max_new_tokens
-    batch, samples = prefix.mask.shape[0], settings.num_samples
-    force = settings.force_end and not answer
+    model, rules = Alpamayo(config, **stack), Rules(config, settings, answer)
+    batch, samples, limit = prefix.mask.shape[0], settings.num_samples, rules.limit
 
-    def choose(hidden, index, ended, stopped):
-        logits = model.apply({"params": params}, hidden, method="logits")
-        if not answer:
-            logits = filters.mask_range(
-                logits, tokens.traj_token_start_idx, tokens.traj_token_end_idx
-            )
-        token, logprob = draw(logits, rng, index, settings)
-        forced = jnp.zeros_like(ended)
-        if force:
-            forced = ((index == limit - 1) | stopped) & (token != end) & ~ended
-            logprob = jnp.where(forced, 0.0, logprob)
-            token = jnp.where(forced, end, token)
-            stopped = jnp.zeros_like(stopped)
-        over = ended | stopped
-        return jnp.where(over, pad, token), jnp.where(over, 0.0, logprob), forced
-
-    def record(loop, index, token, logprob, forced):
-        """Writes token `index` of every sample."""
-        ended = (token == end) & (loop.end_index < 0)
-        return loop.replace(
-            token_ids=loop.token_ids.at[..., index].set(token),
-            logprobs=loop.logprobs.at[..., index].set(logprob),
-            end_index=jnp.where(ended, index, loop.end_index),
-            stopped=(loop.stopped | (token == eos)) & ~ended & (loop.end_index < 0),
-            forced=loop.forced | forced,
-        )
+    def drawn(hidden, index):
+        return rules.draw(model.apply({"params": params}, hidden, method="logits"), rng, index)
 
     def running(loop):
-        done = ((loop.end_index >= 0) & (loop.end_index < loop.step)) | (
-            loop.stopped & (not force)
-        )
-        return (loop.step < limit) & ~done.all()
+        return ~rules.finished(loop.trace, loop.step).all()
 
     def body(loop):
         """Caches token `step` and draws the one after it."""
         index = loop.step
-        token = loop.token_ids[..., index][..., None]
+        token = loop.trace.token_ids[..., index][..., None]
         position = prefix.length + index + prefix.rope_delta[:, None, None]
         position = jnp.broadcast_to(position, (3, batch, samples, 1))
         before = jnp.arange(limit) < index
@@ -138,35 +102,45 @@ def generate(
             loop.cache,
             kv,
         )
-        drawn = choose(hidden[..., 0, :], index + 1, loop.end_index >= 0, loop.stopped)
-        return record(loop.replace(cache=cache), index + 1, *drawn).replace(step=index + 1)
+        trace, _ = rules.write(loop.trace, index + 1, *drawn(hidden[..., 0, :], index + 1))
+        return _Loop(index + 1, trace, cache)
 
-    heads, size = config.language.num_kv_heads, config.language.head_dim
+    trace = begin(rules, prefix, drawn)
+    cache = empty_cache(config, prefix, samples, limit)
+    loop = jax.lax.while_loop(running, body, _Loop(jnp.int32(0), trace, cache))
+    return generation(rules, loop.trace, loop.cache, loop.step)
+
+
+def begin(
+    rules: Rules, prefix: Prefix, drawn: Callable[[Array, int], tuple[Array, Array]]
+) -> Trace:
+    """The first token of every sample; `drawn(hidden [B, K, D], index)` draws."""
+    batch, samples = prefix.mask.shape[0], rules.settings.num_samples
+    hidden = prefix.last_hidden[:, None]
+    hidden = jnp.broadcast_to(hidden, (batch, samples, hidden.shape[-1]))
+    return rules.write(rules.begin(batch, samples), 0, *drawn(hidden, 0))[0]
+
+
+def empty_cache(config: ModelConfig, prefix: Prefix, samples: int, slots: int) -> KVCache:
+    """Room for `slots` new tokens of every sample, [L, B, K, G, slots, H]."""
+    language = config.language
     empty = jnp.zeros(
-        (config.language.num_layers, batch, samples, heads, limit, size), prefix.cache.k.dtype
-    )
-    no = jnp.zeros((batch, samples), bool)
-    # One column past the limit takes the token drawn after the last one, and is dropped.
-    loop = _Loop(
-        step=jnp.int32(0),
-        token_ids=jnp.full((batch, samples, limit + 1), pad, jnp.int32),
-        logprobs=jnp.zeros((batch, samples, limit + 1), jnp.float32),
-        end_index=jnp.full((batch, samples), -1, jnp.int32),
-        stopped=no,
-        forced=no,
-        cache=KVCache(k=empty, v=empty),
-    )
-    hidden = jnp.broadcast_to(
-        prefix.last_hidden[:, None], (batch, samples, prefix.last_hidden.shape[-1])
-    )
-    loop = record(loop, 0, *choose(hidden, 0, no, no))
-    loop = jax.lax.while_loop(running, body, loop)
-    end_index = jnp.where(loop.end_index < limit, loop.end_index, -1)
+        (language.num_layers, len(prefix.mask), samples, language.num_kv_heads, slots,
+         language.head_dim),
+        prefix.cache.k.dtype,
+    )  # fmt: skip
+    return KVCache(k=empty, v=empty)
+
+
+def generation(rules: Rules, trace: Trace, cache: KVCache, steps: Array) -> Generation:
+    """What was generated, when `steps` tokens of the longest sample are in the cache."""
+    limit = rules.limit
+    end_index = jnp.where(trace.end_index < limit, trace.end_index, -1)
     return Generation(
-        token_ids=loop.token_ids[..., :limit],
-        logprobs=loop.logprobs[..., :limit],
+        token_ids=trace.token_ids[..., :limit],
+        logprobs=trace.logprobs[..., :limit],
         end_index=end_index,
-        num_tokens=jnp.minimum(loop.step + (end_index < 0).any(), limit),
-        cache=loop.cache,
-        forced=loop.forced,
+        num_tokens=jnp.minimum(steps + (end_index < 0).any(), limit),
+        cache=cache,
+        forced=trace.forced,
     )

@@ -17,6 +17,10 @@ class SampleSettings:
       greedy: take the most likely token instead of drawing.
       force_end: at the limit (or after an end of text) write the end-of-thought token. The release
         does not: it warns and lets the expert run without the last token's keys and values.
+      max_reasoning_tokens: after so many tokens close the reasoning as training does, with
+        `<|cot_end|>` (unless it is closed already) and the end-of-thought token, and go on with the
+        trajectory; 0 skips reasoning, None leaves it to `max_new_tokens`.
+      draft_block: tokens that one pass verifies when there is a draft, see `decode.speculative`.
       flow_steps: Euler steps, or None for the configuration's.
       flow_temperature: scale of the initial noise, or None for the configuration's.
       guidance_weight: w of classifier-free guidance on navigation, (1 - w) without + w with; None
@@ -29,6 +33,8 @@ class SampleSettings:
     top_p: float = 0.98
     greedy: bool = False
     force_end: bool = True
+    max_reasoning_tokens: int | None = None
+    draft_block: int = 8
     flow_steps: int | None = None
     flow_temperature: float | None = None
     guidance_weight: float | None = None
@@ -46,3 +52,19 @@ class SampleSettings:
             )
         if self.flow_steps is not None and self.flow_steps < 1:
             raise ConfigError(f"flow_steps {self.flow_steps} must be at least 1")
+        if self.draft_block < 2:
+            raise ConfigError(f"draft_block {self.draft_block} must be at least 2")
+        if self.max_reasoning_tokens is not None and (
+            self.max_reasoning_tokens < 0 or not self.force_end
+        ):
+            raise ConfigError(
+                f"max_reasoning_tokens {self.max_reasoning_tokens} must be at least 0, and needs "
+                "force_end: it writes the end of the reasoning"
+            )
+
+    @property
+    def limit(self) -> int:
+        """N, the most tokens that are generated: reasoning and what closes it."""
+        if self.max_reasoning_tokens is None:
+            return self.max_new_tokens
+        return min(self.max_new_tokens, self.max_reasoning_tokens + 2)
