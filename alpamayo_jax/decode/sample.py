@@ -13,8 +13,9 @@ from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.decode import act, score
 from alpamayo_jax.decode.generate import Generation, generate
 from alpamayo_jax.decode.policy import Policy
-from alpamayo_jax.decode.prefix import prefill
+from alpamayo_jax.decode.prefix import Prefix, prefill
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.decode.speculative import Draft, Speculation, speculate
 from alpamayo_jax.tokens.prompt import extract_text
 from alpamayo_jax.tokens.vocabulary import special
 from alpamayo_jax.types import (
@@ -36,12 +37,14 @@ class SampleOutput:
       actions: float32 [B, K, W, 2].
       trajectory: poses, [B, K, W, ...].
       trajectory_logprob: float32 [B, K], or None.
+      speculation: what the draft was good for; None without one.
     """
 
     generation: Generation
     actions: Array
     trajectory: Trajectory
     trajectory_logprob: Array | None
+    speculation: Speculation | None = None
 
 
 def sample_program(
@@ -69,16 +72,58 @@ def sample_program(
       unconditional: the same prompts without navigation, for guidance.
       score_trajectories: also compute `trajectory_logprob`.
     """
-    prefix = prefill(params, inputs, config)
+    return drive_program(
+        params,
+        prefill(params, inputs, config),
+        inputs,
+        rng,
+        config,
+        settings,
+        noise=noise,
+        unconditional=None if unconditional is None else prefill(params, unconditional, config),
+        score_trajectories=score_trajectories,
+    )
+
+
+def drive_program(
+    params: dict,
+    prefix: Prefix,
+    inputs: ModelInputs,
+    rng: jax.Array,
+    config: ModelConfig,
+    settings: SampleSettings,
+    *,
+    draft: Draft | None = None,
+    noise: Array | None = None,
+    unconditional: Prefix | None = None,
+    score_trajectories: bool = False,
+) -> SampleOutput:
+    """What `sample_program` does after the prefill.
+
+    Args:
+      params: of the whole policy.
+      prefix: the prefilled prompts.
+      inputs: the prompts; only the ego histories are read.
+      rng: as in `sample_program`.
+      config: model.
+      settings: sampling.
+      draft: a guess of the reasoning, see `decode.speculative`.
+      noise: as in `sample_program`.
+      unconditional: the prefilled prompts without navigation, for guidance.
+      score_trajectories: as in `sample_program`.
+    """
     fold_in = jax.vmap(jax.random.fold_in, (0, None)) if rng.ndim else jax.random.fold_in
     rng_text, rng_noise = fold_in(rng, 0), fold_in(rng, 1)
-    generation = generate(params, prefix, config, settings, rng_text)
+    speculation = None
+    if draft is None:
+        generation = generate(params, prefix, config, settings, rng_text)
+    else:
+        generation, speculation = speculate(params, prefix, draft, config, settings, rng_text)
     batch = prefix.mask.shape[0]
     if noise is None:
         noise = act.initial_noise(rng_noise, batch, config, settings)
-    other = None if unconditional is None else prefill(params, unconditional, config)
     actions = act.sample_actions(
-        params, prefix, generation, config, settings, noise, unconditional=other
+        params, prefix, generation, config, settings, noise, unconditional=unconditional
     )
 
     def per_sample(history):
@@ -96,7 +141,7 @@ def sample_program(
     logprob = None
     if score_trajectories:
         logprob = score.trajectory_logprob(params, prefix, generation, config, actions)
-    return SampleOutput(generation, actions, trajectory, logprob)
+    return SampleOutput(generation, actions, trajectory, logprob, speculation)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings", "score_trajectories"))
@@ -171,7 +216,7 @@ def sample(
         score_trajectories,
     )
     out = jax.tree.map(np.asarray, out)
-    predictions = [_prediction(policy, out, row) for row in range(len(batch))]
+    predictions = [prediction_of(policy, out, row) for row in range(len(batch))]
     return predictions[0] if single else predictions
 
 
@@ -181,7 +226,8 @@ def _keys(seed: int | Sequence[int]) -> jax.Array:
     return jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seed, np.uint32)))
 
 
-def _prediction(policy: Policy, out: SampleOutput, row: int) -> Prediction:
+def prediction_of(policy: Policy, out: SampleOutput, row: int) -> Prediction:
+    """One row of what a program returned, as arrays and text on the host."""
     generation = out.generation
     texts = [policy.tokenizer.decode(ids) for ids in generation.token_ids[row]]
     logprob = out.trajectory_logprob
