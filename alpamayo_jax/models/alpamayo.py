@@ -135,7 +135,11 @@ class Alpamayo(nn.Module):
         return self.vlm.decode_points(planes, points)
 
     def prefill(
-        self, inputs: ModelInputs, input_ids: Array, scene: SceneTokens | None = None
+        self,
+        inputs: ModelInputs,
+        input_ids: Array,
+        scene: SceneTokens | None = None,
+        context: Context = (),
     ) -> tuple[Array, KVCache]:
         """Runs the vision tower and the language model over whole prompts or conversations.
 
@@ -143,6 +147,7 @@ class Alpamayo(nn.Module):
           inputs: the batch; its own `input_ids` are not read.
           input_ids: int32 [B, T] with trajectory placeholders replaced.
           scene: scene tokens computed earlier, or None to compute them.
+          context: caches of what stands before or between these tokens, with masks.
 
         Returns:
           Hidden states [B, T, D] and the cache [L, B, G, T, H].
@@ -158,7 +163,7 @@ class Alpamayo(nn.Module):
         mask = causal_mask(inputs.attention_mask)
         if inputs.prefix is not None:
             mask = prefix_mask_of_conversations(inputs.prefix, inputs.attention_mask)
-        return self.vlm.language_model(x, inputs.position_ids, mask, deepstack=deepstack)
+        return self.vlm.language_model(x, inputs.position_ids, mask, context, deepstack)
 
     def extend(
         self, input_ids: Array, position_ids: Array, mask: Array, context: Context
