@@ -7,7 +7,7 @@ from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.tokens import history, trajectory
 from alpamayo_jax.tokens.vocabulary import special_token_id
-from alpamayo_jax.types import Array, KVCache, ModelInputs
+from alpamayo_jax.types import Array, KVCache, ModelInputs, SceneTokens
 
 
 @flax.struct.dataclass
@@ -40,13 +40,20 @@ def fuse_history(inputs: ModelInputs, config: ModelConfig) -> Array:
     return trajectory.fuse(inputs.input_ids, tokens, placeholder, bins)
 
 
-def prefill(params: dict, inputs: ModelInputs, config: ModelConfig, **stack) -> Prefix:
+def prefill(
+    params: dict,
+    inputs: ModelInputs,
+    config: ModelConfig,
+    scene: SceneTokens | None = None,
+    **stack,
+) -> Prefix:
     """Encodes the images and runs the prompt once, however many samples follow.
 
-    `stack` are fields of `Alpamayo`: `remat`, `unroll`, `layout`.
+    With `scene`, scene tokens computed earlier, the pixels are not read. `stack` are fields of
+    `Alpamayo`: `remat`, `unroll`, `layout`.
     """
     hidden, cache = Alpamayo(config, **stack).apply(
-        {"params": params}, inputs, fuse_history(inputs, config), method="prefill"
+        {"params": params}, inputs, fuse_history(inputs, config), scene, method="prefill"
     )
     return Prefix(
         cache=cache,
