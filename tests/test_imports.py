@@ -21,6 +21,7 @@ FLOORS = (
     {"layers", "action", "viz", "distributed", "layout"},
     {"models", "tokens", "coc"},
     {"decode", "sim"},
+    {"quantise"},
     {"data", "export"},
     {"train", "serve", "evaluate", "labelling", "review", "closed_loop"},
     {"rl", "reporting"},

@@ -1,16 +1,29 @@
-"""Linear layer: [in, out] kernel, computed in the compute type, with or without an adapter."""
+"""Linear layer: [in, out] kernel, computed in the compute type, with or without an adapter.
+
+A kernel may be quantised, see `alpamayo_jax.quantise`; with an `input_scale` beside it the inputs are
+rounded to its format too.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alpamayo_jax.ops.number_formats import Quantised, dequantise, fake_quantise
 from alpamayo_jax.types import Array
 
 INIT_STD = 0.02  # of new kernels and embeddings, as in the backbone's family
 
 
-def matmul(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:
+def matmul(x: Array, kernel: Array | Quantised, dtype: jnp.dtype) -> Array:
     """x [..., in] times kernel [in, out] in `dtype`; float32 means full float32 on every device."""
+    if isinstance(kernel, Quantised):
+        if kernel.block_scale is None:
+            # Pallas takes long to import, and only quantised policies need it.
+            from alpamayo_jax.kernels.quantised_matvec import quantised_matvec
+
+            scale = jnp.broadcast_to(kernel.scale, (1, kernel.shape[-1]))[0]
+            return quantised_matvec(x.astype(dtype), kernel.values, scale)
+        kernel = dequantise(kernel, dtype)
     precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
     return jnp.dot(x.astype(dtype), kernel.astype(dtype), precision=precision)
 
@@ -32,12 +45,18 @@ class Linear(nn.Module):
         """x [..., in] to [..., out], or to `columns` of the outputs alone."""
 
         def wanted(array):
-            return array if columns is None else array[..., columns]
+            if columns is None:
+                return array
+            return array.columns(columns) if isinstance(array, Quantised) else array[..., columns]
 
         kernel = self.param(
             "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
         )
-        y = matmul(x, wanted(kernel), self.dtype)
+        rounded = x
+        if self.has_variable("params", "input_scale"):
+            scale = self.get_variable("params", "input_scale")
+            rounded = fake_quantise(x.astype(self.dtype), kernel.format, scale=scale)
+        y = matmul(rounded, wanted(kernel), self.dtype)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + wanted(bias).astype(self.dtype)

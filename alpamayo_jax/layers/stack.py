@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.ops.number_formats import Quantised
 
 REMAT_POLICIES = {
     "none": None,
@@ -45,7 +46,10 @@ def stacked_params(
     if not module.has_variable("params", name):
         return module.param(name, init)
     stored = module.get_variable("params", name)
-    found = {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
+    leaves = jax.tree_util.tree_leaves_with_path(
+        stored, is_leaf=lambda leaf: isinstance(leaf, Quantised)
+    )
+    found = {path: leaf.shape for path, leaf in leaves}
     declared = jax.eval_shape(init, jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path(declared):
         if found.get(path) != leaf.shape:
