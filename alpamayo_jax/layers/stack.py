@@ -68,8 +68,12 @@ def run_stack(
     *,
     unroll: bool = False,
     remat: str = "none",
+    layers: tuple[int, int] | None = None,
 ) -> tuple[Any, Any]:
     """Applies layer(params_l, carry, x_l) -> (carry, y_l) for every layer l in order.
+
+    Parameters in host memory (see `decode.offload`) come to the device layer by layer, the next one
+    while one is computed.
 
     Args:
       layer: one layer.
@@ -78,6 +82,7 @@ def run_stack(
       xs: per-layer inputs with a leading layer axis, or None.
       unroll: no loop in the program.
       remat: "none", "full" (keep only the carry) or "dots" (keep matrix products too).
+      layers: first, and one after the last, of those that are applied; None: all. `xs` has only theirs.
 
     Returns:
       The last carry, and the y_l stacked.
@@ -94,12 +99,16 @@ def run_stack(
 
     if remat != "none":
         body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=unroll)
+    start, stop = layers or (0, jax.tree.leaves(params)[0].shape[0])
+    if any(map(_on_host, jax.tree.leaves(params))):
+        return _run_from_host(body, params, carry, xs, start, stop)
+    if layers is not None:
+        params = jax.tree.map(lambda a: a[start:stop], params)
     if not unroll:
         return jax.lax.scan(body, carry, (params, xs))
 
-    num_layers = jax.tree.leaves(params)[0].shape[0]
     ys = []
-    for index in range(num_layers):
+    for index in range(stop - start):
         inputs = jax.tree.map(lambda a: a[index], (params, xs))
         # The barrier keeps the compiler from fusing across layers, as the loop's edge does;
         # otherwise the two forms differ in the last bit.
@@ -107,3 +116,29 @@ def run_stack(
         carry, y = body(carry, inputs)
         ys.append(y)
     return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)
+
+
+def _on_host(leaf: Any) -> bool:
+    return jax.typeof(leaf).memory_space == jax.memory.Space.Host
+
+
+def _run_from_host(body, params, carry, xs, start: int, stop: int) -> tuple[Any, Any]:
+    """Scans over layers `start` to `stop` of parameters in host memory."""
+
+    def fetch(index):
+        def one(leaf):
+            own = jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)
+            return jax.device_put(own, jax.memory.Space.Device) if _on_host(leaf) else own
+
+        return jax.tree.map(one, params)
+
+    def step(state, inputs):
+        (carry, params_l), (index, x_l) = state, inputs
+        # Nothing in this layer waits for the copy, so a device can do both at once.
+        following = fetch(jnp.minimum(index + 1, stop - 1))
+        carry, y = body(carry, (params_l, x_l))
+        return (carry, following), y
+
+    indices = jnp.arange(start, stop)
+    (carry, _), ys = jax.lax.scan(step, (carry, fetch(start)), (indices, xs))
+    return carry, ys

@@ -144,8 +144,8 @@ class VisionTower(nn.Module):
         taps, start = [], 0
         for stop in (*(tap + 1 for tap in c.deepstack_visual_indexes), c.depth):
             if stop > start:
-                part = jax.tree.map(lambda a: a[start:stop], params)
-                x, _ = run_stack(layer, part, x, unroll=self.unroll, remat=self.remat)
+                own = dict(layers=(start, stop), unroll=self.unroll, remat=self.remat)
+                x, _ = run_stack(layer, params, x, **own)
             taps.append(x)
             start = stop
         tokens = PatchMerger(c, norm_grouped=False, name="merger", **kinds)(taps.pop())
