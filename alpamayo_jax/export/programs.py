@@ -92,7 +92,7 @@ class Programs:
             return self.flow_step(params, at)["velocity"]
 
         steps = self.config.flow.num_inference_steps
-        return {"actions": samplers.euler(velocity, x["noise"], steps, unroll=self.unroll)}
+        return {"actions": samplers.euler(velocity, x["noise"], steps)}
 
     def trajectory(self, params: dict, x: Inputs) -> Outputs:
         """Actions driven from the end of the history."""

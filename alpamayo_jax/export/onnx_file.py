@@ -1,0 +1,138 @@
+"""Stages as ONNX files: conversion, clean-up, weights inside or beside."""
+
+import logging
+import pathlib
+import warnings
+from typing import Any, Mapping
+
+import numpy as np
+
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.errors import InputError
+from alpamayo_jax.export.stages import Stage
+
+OPSET = 23
+EMBEDDED_BYTES = 64 * 2**20  # weights of larger stages stand in a file of their own
+
+
+def convert(stage: Stage) -> Any:
+    """An `onnx.ModelProto` of a stage made with `unroll=True`, its weights still inputs.
+
+    Inputs are the weights by name and then the stage's inputs; outputs are the stage's.
+
+    Raises:
+      ConfigError: the converter is not installed, or has no rule for an operation.
+    """
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise ConfigError(
+            f"writing ONNX needs jax2onnx and onnx ({error}); pip install 'alpamayo_jax[export]'"
+        ) from error
+    from alpamayo_jax.export import onnx_graph
+
+    weights, inputs, outputs = list(stage.weights), list(stage.inputs), list(stage.outputs)
+
+    def positional(*args):
+        values = dict(zip(inputs, args[len(weights) :]))
+        results = stage.function(dict(zip(weights, args)), values)
+        return tuple(results[name] for name in outputs)
+
+    shapes = (*stage.weight_shapes.values(), *stage.inputs.values())
+    with warnings.catch_warnings(), _quiet("onnx_ir", "jax2onnx"):
+        warnings.simplefilter("ignore")
+        try:
+            model = jax2onnx.to_onnx(
+                positional, inputs=shapes, model_name=stage.name, opset=OPSET, return_mode="proto"
+            )
+        except (NotImplementedError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"stage {stage.name} cannot be written as ONNX: {error}; use --format=stablehlo"
+            ) from error
+    graph = model.graph
+    if len(graph.input) != len(shapes):
+        raise ConfigError(f"stage {stage.name}: the converter dropped inputs that are not used")
+    for passed in (
+        onnx_graph.unique_values,
+        onnx_graph.hoist_invariants,
+        onnx_graph.drop_identities,
+        onnx_graph.hoist_computations,
+        onnx_graph.fold_constants,
+        onnx_graph.plain_matmuls,
+        onnx_graph.prune,
+    ):
+        passed(graph)
+    onnx_graph.name_ports(graph, [*weights, *inputs], outputs)
+    onnx_graph.name_nodes(graph, weights)
+    model.producer_name, model.producer_version = "alpamayo_jax", ""
+    graph.doc_string = f"Stage {stage.name}; weights are named as the parameters they hold."
+    return model
+
+
+def add_weights(model: Any, weights: Mapping[str, Any], *, external: Mapping[str, Any] = {}) -> None:
+    """Makes constants of the inputs of a converted model that are weights.
+
+    Args:
+      model: from `convert`.
+      weights: name -> array.
+      external: name -> `tensor_file.TensorEntry` of weights that stand in a file in the folder of
+        the model; the others are embedded.
+    """
+    from onnx import TensorProto, external_data_helper, numpy_helper
+
+    graph = model.graph
+    kept = [value for value in graph.input if value.name not in weights]
+    names = [value.name for value in graph.input if value.name in weights]
+    del graph.input[:]
+    graph.input.extend(kept)
+    for name in names:
+        if name not in external:
+            graph.initializer.append(numpy_helper.from_array(np.asarray(weights[name]), name))
+            continue
+        entry = external[name]
+        tensor = TensorProto(name=name, dims=entry.shape, data_type=_onnx_dtype(entry.dtype))
+        tensor.raw_data = b""
+        external_data_helper.set_external_data(
+            tensor, entry.path.name, offset=entry.offset, length=entry.nbytes
+        )
+        tensor.ClearField("raw_data")
+        graph.initializer.append(tensor)
+
+
+def _onnx_dtype(name: str) -> int:
+    from onnx import TensorProto
+
+    return {"F32": TensorProto.FLOAT, "BF16": TensorProto.BFLOAT16, "F16": TensorProto.FLOAT16}[name]
+
+
+def write(model: Any, path: pathlib.Path) -> None:
+    """Checks a model and writes it.
+
+    Raises:
+      InputError: it is no valid ONNX, or too large for a file with embedded weights.
+    """
+    import onnx
+
+    try:
+        data = model.SerializeToString()
+        path.write_bytes(data)
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(f"{path.name} is no valid ONNX model: {error}") from error
+
+
+class _quiet:
+    """Keeps libraries from logging below the level of errors."""
+
+    def __init__(self, *names: str):
+        self._loggers = [logging.getLogger(name) for name in names]
+
+    def __enter__(self) -> None:
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: Any) -> None:
+        for logger, level in zip(self._loggers, self._levels):
+            logger.setLevel(level)
+
