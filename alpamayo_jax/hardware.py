@@ -101,3 +101,26 @@ def measured_flops(device: jax.Device, dtype: str = "float32", size: int = 1024)
         product(x, x).block_until_ready()
         best = min(best, time.perf_counter() - begin)
     return 2 * size**3 / best
+
+
+@functools.cache
+def measured_bandwidth(device: jax.Device, size: int = 256 * 2**20) -> float:
+    """The best rate at which `device` reads or copies a large array, in bytes per second.
+
+    A copy reads and writes. CPUs read a line before they write it, so there reading alone, which is
+    what weights and caches need, is faster; whichever is.
+
+    Args:
+      device: where.
+      size: bytes of the array.
+    """
+    x = jax.device_put(jnp.ones(size // 4, jnp.float32), device)
+    best = 0.0
+    for moved, program in ((2 * size, jax.jit(lambda a: a + 1)), (size, jax.jit(jnp.sum))):
+        program(x).block_until_ready()
+        end = time.perf_counter() + 0.3
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            program(x).block_until_ready()
+            best = max(best, moved / (time.perf_counter() - begin))
+    return best

@@ -38,7 +38,8 @@ MODEL = {"models", "layers"}
 FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "torch",
                      "transformers", "configs", "experiments", "kernels"}  # fmt: skip
 # What compares with PyTorch may use it, where it is installed.
-COMPARING = {"alpamayo_jax.testing.torch_twin", "alpamayo_jax.benchmark.train"}
+COMPARING = {"alpamayo_jax.testing.torch_twin", "alpamayo_jax.testing.torch_policy",
+             "alpamayo_jax.benchmark.timing", "alpamayo_jax.benchmark.train"}  # fmt: skip
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import platform
@@ -12,7 +13,9 @@ from typing import Any, Callable, Mapping
 import jax
 
 from alpamayo_jax import hardware
+from alpamayo_jax.config import ConfigError
 
+COMPARISONS = ("auto", "transformers", "none")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch", "transformers")
 
 
@@ -44,27 +47,59 @@ class Times:
         }
 
 
-def alternate(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
+def alternate(
+    candidates: Mapping[str, Callable[..., Any]],
+    rounds: int,
+    prepare: Mapping[str, Callable[[], Any]] | None = None,
+) -> dict[str, Times]:
     """Times candidates in turns, so that whatever else the machine does hits all alike.
 
     Args:
       candidates: name -> a call that returns when the work is done.
       rounds: calls of each that count, after one that compiles and one that warms up.
+      prepare: name -> what makes the candidate's argument before every call, untimed; a candidate
+        that is not named takes none.
     """
-    first = {name: _seconds(call) for name, call in candidates.items()}
-    for call in candidates.values():
-        call()
+    prepare = prepare or {}
+
+    def timed(name: str) -> float:
+        arguments = (prepare[name](),) if name in prepare else ()
+        begin = time.perf_counter()
+        candidates[name](*arguments)
+        return time.perf_counter() - begin
+
+    first = {name: timed(name) for name in candidates}
+    for name in candidates:
+        timed(name)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        for name, call in candidates.items():
-            seconds[name].append(_seconds(call))
+        for name in candidates:
+            seconds[name].append(timed(name))
     return {name: Times(tuple(s), first[name]) for name, s in seconds.items()}
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+def compares(compare: str, device: str = "cpu") -> bool:
+    """Whether a comparison is wanted and can be had.
+
+    Args:
+      compare: one of `COMPARISONS`; "auto" wants it where it is possible.
+      device: of torch, "cpu" or "cuda".
+
+    Raises:
+      ConfigError: an unknown comparison, or one that is asked for and impossible here.
+    """
+    if compare not in COMPARISONS:
+        raise ConfigError(f"comparison {compare!r} is unknown; known: {', '.join(COMPARISONS)}")
+    if compare == "none":
+        return False
+    missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
+    if not missing and device == "cuda":
+        import torch
+
+        missing = [] if torch.cuda.is_available() else ["torch for CUDA"]
+    if missing and compare == "transformers":
+        raise ConfigError(f"compare=transformers needs the package(s) {' and '.join(missing)}")
+    return not missing
 
 
 def describe_device() -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Suite "train": a step of stage 1, side by side with PyTorch on the same weights and batch."""
 
 import dataclasses
-import importlib.util
 import logging
 from typing import Any, Callable
 
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 
 from alpamayo_jax import hardware
-from alpamayo_jax.benchmark.timing import alternate
+from alpamayo_jax.benchmark.timing import alternate, compares
 from alpamayo_jax.config import ConfigError, ModelConfig
 from alpamayo_jax.models.init import init_params, param_shapes
 from alpamayo_jax.presets import preset
@@ -22,8 +21,6 @@ from alpamayo_jax.train.state import create_state
 from alpamayo_jax.train.step import make_train_step
 from alpamayo_jax.train.targets import fused_ids, future_actions
 from alpamayo_jax.types import TrainBatch
-
-COMPARISONS = ("auto", "transformers", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +95,7 @@ def run(
     Returns:
       phases: "CASE/step" -> what `Times.row` says, `floor` (seconds of its operations at the
       device's peak), `ratio_to_floor`, `mfu`, `tokens_per_second`, `parameters`, `flops`, `loss`;
-      with PyTorch `comparison` (its times), `ratio_to_comparison` (its median over ours: above 1 we
+      with PyTorch `comparison` (its times), `ratio_to_comparison` (our median over its: below 1 we
       are faster) and `loss_difference` of the first step.
 
     Raises:
@@ -117,7 +114,7 @@ def _measure(case: Case, rounds: int, compare: str, seed: int) -> dict[str, Any]
         steps=1000, warmup_fraction=0.0, schedule="constant", mean="one_mean", remat=case.remat
     )
     calls, losses = {"jax": _jax_step(config, params, batch, stage)}, {}
-    if _wanted(compare):
+    if compares(compare):
         calls["transformers"] = _torch_step(config, params, batch, stage)
     del params
     recording = {name: _recording(call, losses, name) for name, call in calls.items()}
@@ -141,7 +138,7 @@ def _measure(case: Case, rounds: int, compare: str, seed: int) -> dict[str, Any]
     if "transformers" in times:
         theirs = times["transformers"]
         row["comparison"] = theirs.row()
-        row["ratio_to_comparison"] = theirs.median / ours.median
+        row["ratio_to_comparison"] = ours.median / theirs.median
         row["loss_difference"] = abs(losses["transformers"][0] - losses["jax"][0])
     return row
 
@@ -204,15 +201,6 @@ def _torch_step(
 
 def _recording(call: Callable[[], float], losses: dict, name: str) -> Callable[[], None]:
     return lambda: losses.setdefault(name, []).append(call())
-
-
-def _wanted(compare: str) -> bool:
-    if compare not in COMPARISONS:
-        raise ConfigError(f"comparison {compare!r} is unknown; known: {', '.join(COMPARISONS)}")
-    there = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-    if compare == "transformers" and not there:
-        raise ConfigError("compare=transformers needs the packages torch and transformers")
-    return there and compare != "none"
 
 
 def _fewer_ids(config: ModelConfig, text_ids: int) -> ModelConfig:
