@@ -119,7 +119,8 @@ def run_stack(
 
 
 def _on_host(leaf: Any) -> bool:
-    return jax.typeof(leaf).memory_space == jax.memory.Space.Host
+    # What is no array (the layers of an exported program, one by one) is never there.
+    return isinstance(leaf, jax.Array) and jax.typeof(leaf).memory_space == jax.memory.Space.Host
 
 
 def _run_from_host(body, params, carry, xs, start: int, stop: int) -> tuple[Any, Any]:
