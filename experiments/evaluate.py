@@ -19,9 +19,8 @@ import io
 
 from absl import flags
 
-from alpamayo_jax import cli, reporting
+from alpamayo_jax import cli, policy_flags, reporting
 from alpamayo_jax.data.sources import make_source, list_windows
-from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.evaluate import Evaluation, evaluate
 from alpamayo_jax.files import write_bytes
@@ -43,6 +42,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Windows per program call.",
 _MAX_NEW_TOKENS = flags.DEFINE_integer(
     "max_new_tokens", 256, "Longest reasoning in tokens; 1 skips reasoning.", lower_bound=1
 )
+_POLICY = policy_flags.define()
 _SCORE = flags.DEFINE_boolean(
     "score_trajectories", True, "Choose the most likely sample by its trajectory tokens too."
 )
@@ -60,13 +60,15 @@ def main(argv) -> None:
         end_s=_END.value,
         num_frames=_NUM_FRAMES.value,
     )
-    policy = load_policy(_CHECKPOINT.value, progress=cli.LoadingBar())
+    policy = _POLICY.load(_CHECKPOINT.value, cli.LoadingBar())
     evaluation = evaluate(
         policy,
         source,
         windows,
         settings=SampleSettings(
-            num_samples=_NUM_SAMPLES.value, max_new_tokens=_MAX_NEW_TOKENS.value
+            num_samples=_NUM_SAMPLES.value,
+            max_new_tokens=_MAX_NEW_TOKENS.value,
+            **_POLICY.sampling(),
         ),
         seed=_SEED.value,
         batch_size=_BATCH_SIZE.value,

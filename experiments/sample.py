@@ -23,10 +23,9 @@ import time
 from absl import flags
 import numpy as np
 
-from alpamayo_jax import cli, reporting
+from alpamayo_jax import cli, policy_flags, reporting
 from alpamayo_jax.data.clip_folder import read_clip
 from alpamayo_jax.data.windows import observe, target
-from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.decode.sample import sample
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.evaluate import measure
@@ -49,6 +48,7 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
 )
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "Of the reasoning.")
 _TOP_P = flags.DEFINE_float("top_p", 0.98, "Nucleus of the reasoning.")
+_POLICY = policy_flags.define()
 _NAVIGATION = flags.DEFINE_string("navigation", None, "Route text (Alpamayo 1.5).")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
 
@@ -59,12 +59,13 @@ def main(argv) -> None:
     clip = read_clip(_CLIP.value)
     observation = observe(clip, _T0.value, _NUM_FRAMES.value)
     observation = dataclasses.replace(observation, navigation=_NAVIGATION.value)
-    policy = load_policy(_CHECKPOINT.value, progress=cli.LoadingBar())
+    policy = _POLICY.load(_CHECKPOINT.value, cli.LoadingBar())
     settings = SampleSettings(
         num_samples=_NUM_SAMPLES.value,
         max_new_tokens=_MAX_NEW_TOKENS.value,
         temperature=_TEMPERATURE.value,
         top_p=_TOP_P.value,
+        **_POLICY.sampling(),
     )
     begin = time.perf_counter()
     prediction = sample(policy, observation, seed=_SEED.value, settings=settings)

@@ -11,7 +11,8 @@ seen by this machine only, unless --host says otherwise; nobody who reaches it i
 Needs the extra `sim`. Ends with Ctrl-C or SIGTERM; with --workdir it then writes:
 
     OUT/summary.json  seconds (served), and how many calls were answered: start_session, drive,
-                      close_session and so on by their names, and refused
+                      close_session and so on by their names, and refused; streaming: what its
+                      steps computed in all, with --streaming
 """
 
 import signal
@@ -19,9 +20,8 @@ import time
 
 from absl import flags, logging
 
-from alpamayo_jax import cli
+from alpamayo_jax import cli, policy_flags
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.metrics.tables import write_summary
 
@@ -46,6 +46,8 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
 )
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "Of the reasoning.")
 _TOP_P = flags.DEFINE_float("top_p", 0.98, "Nucleus of the reasoning.")
+_POLICY = policy_flags.define()
+_STREAMING = policy_flags.define_streaming()
 _FLOW_STEPS = flags.DEFINE_integer("flow_steps", None, "Euler steps; default: the checkpoint's.")
 _NAVIGATION = flags.DEFINE_bool(
     "navigation", False, "Tell the policy the route as text (Alpamayo 1.5)."
@@ -55,6 +57,10 @@ _SEED = flags.DEFINE_integer(
     "simulator draws for each.", lower_bound=0, upper_bound=cli.MAX_SEED,
 )  # fmt: skip
 _MAX_SESSIONS = flags.DEFINE_integer("max_sessions", 64, "Open at once.", lower_bound=1)
+_MOST_DRIVES = flags.DEFINE_integer(
+    "streaming_sessions", 8, "With --streaming: sessions whose last step is remembered; each keeps "
+    "the cache of a prompt on the device.", lower_bound=1,
+)  # fmt: skip
 _MAX_BATCH = flags.DEFINE_integer(
     "max_batch", 4, "Plans made at once, a power of two; each power up to it is compiled."
 )
@@ -84,7 +90,7 @@ def main(argv) -> None:
         max_batch=_MAX_BATCH.value,
     )
     height, width = _size(_IMAGE_SIZE.value)
-    policy = load_policy(_CHECKPOINT.value, progress=cli.LoadingBar())
+    policy = _POLICY.load(_CHECKPOINT.value, cli.LoadingBar())
     if _NAVIGATION.value and policy.config.release != "alpamayo1_5":
         raise ConfigError(f"--navigation: a policy of release {policy.config.release} has no route")
     sampling = SampleSettings(
@@ -93,8 +99,14 @@ def main(argv) -> None:
         temperature=_TEMPERATURE.value,
         top_p=_TOP_P.value,
         flow_steps=_FLOW_STEPS.value,
+        **_POLICY.sampling(),
     )
-    planner = planner_lib.PolicyPlanner(policy, sampling, _MAX_BATCH.value)
+    if _STREAMING.value == "off":
+        planner = planner_lib.PolicyPlanner(policy, sampling, _MAX_BATCH.value)
+    else:
+        planner = planner_lib.StreamingPlanner(
+            policy, sampling, _STREAMING.value, min(_MAX_SESSIONS.value, _MOST_DRIVES.value)
+        )
     looking = rehearsal.CAMERA_INDICES if cameras is None else cameras
     planner.warm(looking, _NUM_FRAMES.value, height, width, _NAVIGATION.value)
     if _HOST.value not in server_lib.LOOPBACK:
@@ -115,6 +127,8 @@ def main(argv) -> None:
             logging.info("stopping")
     if workdir is not None:
         served = {"seconds": round(time.monotonic() - begin, 3)}
+        if _STREAMING.value != "off":
+            served["streaming"] = dict(planner.drives.totals)
         write_summary(workdir / "summary.json", served | server.counts())
 
 

@@ -14,7 +14,8 @@ recorded clips cannot be moved; there a checkpoint drives by ego motion alone (-
     OUT/summary.json  every metric under AlpaSim's name, mean over scenes and rollouts, and
                       NAME_std over rollouts; alpasim_score and alpasim_score_at_fault (km per
                       incident; null: no incident) with _std, scene_score, incidents,
-                      simulated_seconds_per_second; and per_scenario: the table
+                      simulated_seconds_per_second; streaming: what its steps computed in all,
+                      with --streaming; and per_scenario: the table
 """
 
 import importlib
@@ -26,7 +27,7 @@ import time
 from absl import flags
 import tqdm
 
-from alpamayo_jax import cli
+from alpamayo_jax import cli, policy_flags
 from alpamayo_jax.closed_loop import page, summary
 from alpamayo_jax.closed_loop.cameras import SceneCameras
 from alpamayo_jax.closed_loop.checkpoint import CheckpointPolicy
@@ -34,7 +35,6 @@ from alpamayo_jax.closed_loop.policies import POLICIES
 from alpamayo_jax.closed_loop.runner import run
 from alpamayo_jax.closed_loop.scene_list import list_scenes
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.sim.closed_loop import LoopSettings
@@ -74,6 +74,8 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
     "max_new_tokens", 256, "Checkpoints: longest reasoning in tokens.", lower_bound=1
 )
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "Checkpoints: of the reasoning.")
+_POLICY_FLAGS = policy_flags.define()
+_STREAMING = policy_flags.define_streaming()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.", required=True)
 
 
@@ -120,6 +122,7 @@ def main(argv) -> None:
             "strict": _STRICT.value,
             "reactive": _REACTIVE.value,
             "seconds": time.perf_counter() - begin,
+            "streaming": policy.streamed() if isinstance(policy, CheckpointPolicy) else {},
             "per_scenario": {row["scenario"]: row for row in rows},
         },
     )
@@ -141,13 +144,15 @@ def _policy(cameras: SceneCameras):
             num_samples=_NUM_SAMPLES.value,
             max_new_tokens=_MAX_NEW_TOKENS.value,
             temperature=_TEMPERATURE.value,
+            **_POLICY_FLAGS.sampling(),
         )
         return CheckpointPolicy(
-            load_policy(name, progress=cli.LoadingBar()),
+            _POLICY_FLAGS.load(name, cli.LoadingBar()),
             settings,
             None if _BLIND.value else cameras,
             navigation=_NAVIGATION.value,
             batch_size=_BATCH_SIZE.value,
+            streaming=_STREAMING.value,
         )
     module, _, attribute = name.partition(":")
     if not attribute:

@@ -25,7 +25,7 @@ FLOORS = (
     {"data", "export"},
     {"train", "serve", "evaluate", "labelling", "review", "closed_loop"},
     {"rl", "reporting"},
-    {"recipe", "cli", "plan"},
+    {"recipe", "cli", "plan", "policy_flags"},
     {"testing"},
     {"benchmark"},
     {"api"},

@@ -6,10 +6,12 @@ import numpy as np
 
 from alpamayo_jax.closed_loop.cameras import SceneCameras
 from alpamayo_jax.closed_loop.hosted import HostPlan, Moment
+from alpamayo_jax.closed_loop.runner import MOST
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.sample import sample
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.decode.streaming import Drives
 from alpamayo_jax.sim.closed_loop import WAYPOINTS, Plan
 from alpamayo_jax.tokens import routes
 from alpamayo_jax.types import Observation, Prediction
@@ -26,6 +28,8 @@ class CheckpointPolicy:
       cameras: what it sees, or None: ego motion alone.
       navigation: tell it the route as text (Alpamayo 1.5).
       batch_size: observations per program call.
+      streaming: "off", or a reuse of `decode.streaming.Drive`: rollouts use what they have seen and
+        said a step before, and are planned one after the other.
 
     Raises:
       ConfigError: the policy plans another number of waypoints than the loop tracks, or route text
@@ -39,6 +43,7 @@ class CheckpointPolicy:
         cameras: SceneCameras | None,
         navigation: bool = False,
         batch_size: int = 8,
+        streaming: str = "off",
     ):
         waypoints = policy.config.action.n_waypoints
         if waypoints != WAYPOINTS:
@@ -47,6 +52,9 @@ class CheckpointPolicy:
             raise ConfigError(f"navigation: a policy of {policy.config.release} reads no route")
         self._policy, self._settings, self._cameras = policy, settings, cameras
         self._navigation, self._batch_size = navigation, batch_size
+        self._drives = None
+        if streaming != "off":
+            self._drives = Drives(policy, settings, reuse=streaming, most=MOST)
 
     def plan(self, moments: Sequence[Moment]) -> list[HostPlan]:
         """The most likely sample of each moment, with its reasoning.
@@ -54,6 +62,11 @@ class CheckpointPolicy:
         Raises:
           InputError: a scene whose cameras cannot be drawn.
         """
+        if self._drives is not None:
+            seen = [self.observe(moment) for moment in moments]
+            keys = [(moment.scene.name, moment.rollout) for moment in moments]
+            drawn = self._drives(keys, seen, [moment.seed % 2**32 for moment in moments])
+            return [_plan(o, p) for o, p in zip(seen, drawn)]
         plans: list[HostPlan] = []
         size = self._batch_size
         for start in range(0, len(moments), size):
@@ -69,6 +82,10 @@ class CheckpointPolicy:
             )
             plans += [_plan(o, p) for o, p in zip(seen, predictions)]
         return plans
+
+    def streamed(self) -> dict[str, int]:
+        """What streaming has computed, see `decode.streaming.Drives.totals`; {} where it is off."""
+        return {} if self._drives is None else dict(self._drives.totals)
 
     def observe(self, moment: Moment) -> Observation:
         """What the policy sees at a moment."""

@@ -241,6 +241,9 @@ class Drives:
     Args:
       policy, settings, reuse, speculate: as of `Drive`.
       most: drives that are remembered. Each keeps the cache of its last prompt.
+
+    Attributes:
+      totals: "steps", and the sums of the fields of all their `StepReport`s.
     """
 
     def __init__(
@@ -258,13 +261,19 @@ class Drives:
             Drive, policy, settings, reuse=reuse, speculate=speculate
         )
         self._most, self._open = most, collections.OrderedDict[Hashable, Drive]()
+        self.totals: collections.Counter[str] = collections.Counter()
         self._make()  # refuses settings at once
 
     def __call__(
         self, keys: Sequence[Hashable], observations: Sequence[Observation], seeds: Sequence[int]
     ) -> list[Prediction]:
         """One prediction per observation, one after the other."""
-        return [self.of(k)(o, seed) for k, o, seed in zip(keys, observations, seeds, strict=True)]
+        made = []
+        for key, observation, seed in zip(keys, observations, seeds, strict=True):
+            drive = self.of(key)
+            made.append(drive(observation, seed))
+            self.totals.update({"steps": 1} | dataclasses.asdict(drive.report))
+        return made
 
     def of(self, key: Hashable) -> Drive:
         """The drive of a key, a new one where it is not remembered."""

@@ -189,6 +189,8 @@ class Driver:
                 )  # fmt: skip
                 start, current = session.poses.at(t0_us), session.poses.at(now_us)
                 observation = self._with_route(session, observation)
+                # On the session's clock, which tells a streaming policy what it has seen.
+                observation = dataclasses.replace(observation, t0=t0_us / 1e6)
                 direction = routes.command(session.route)
                 job = _Job(observation, session.next_seed())
         except InputError as error:

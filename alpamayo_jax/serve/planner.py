@@ -1,5 +1,6 @@
 """What makes plans of observations: a policy, in batches of a few sizes that are compiled ahead."""
 
+import dataclasses
 import time
 from typing import Protocol, Sequence
 
@@ -11,6 +12,7 @@ from alpamayo_jax.data.windows import FRAME_DT, NUM_HISTORY
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.sample import sample
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.decode.streaming import Drives, Reuses
 from alpamayo_jax.tokens.images import resize_uint8, smart_resize
 from alpamayo_jax.types import CameraFrames, Observation, Prediction
 
@@ -81,9 +83,44 @@ class PolicyPlanner:
             navigation="Continue straight" if navigation else None,
             clip_id="warm-up",
         )
+        self._warm(observation)
+
+    def _warm(self, observation: Observation) -> None:
         size = 1
         while size <= self.max_batch:
             begin = time.perf_counter()
             self.plan([observation] * size, [0] * size)
             logging.info("batches of %d: ready in %.1f s", size, time.perf_counter() - begin)
             size *= 2
+
+
+class StreamingPlanner(PolicyPlanner):
+    """A checkpoint's policy that uses what each session has seen and said a step before.
+
+    Observations are told apart by their `clip_id` and planned one after the other.
+
+    Args:
+      policy: from `load_policy`.
+      settings: how it is sampled.
+      reuse: see `decode.streaming.Drive`.
+      most: sessions that are remembered.
+
+    Attributes:
+      drives: the sessions.
+    """
+
+    def __init__(self, policy: Policy, settings: SampleSettings, reuse: Reuses, most: int = 8):
+        super().__init__(policy, settings, max_batch=1)
+        self.drives = Drives(policy, settings, reuse=reuse, most=most)
+
+    def plan(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[Prediction]:
+        """One plan after the other."""
+        return self.drives([o.clip_id for o in observations], observations, seeds)
+
+    def _warm(self, observation: Observation) -> None:
+        begin = time.perf_counter()
+        for step in range(3):
+            moved = dataclasses.replace(observation, t0=FRAME_DT * step)
+            self.plan([moved], [0])
+        self.drives.totals.clear()
+        logging.info("streaming: ready in %.1f s", time.perf_counter() - begin)

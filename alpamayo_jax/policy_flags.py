@@ -1,0 +1,105 @@
+"""Flags of the scripts that drive with a checkpoint: how its weights are held, how it reasons.
+
+    _POLICY = policy_flags.define()
+    ...
+    policy = _POLICY.load(directory, progress=cli.LoadingBar())
+    settings = SampleSettings(num_samples=6, **_POLICY.sampling())
+"""
+
+import dataclasses
+import os
+from typing import Any, Callable
+
+from absl import flags
+import jax
+
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.decode.offload import offloaded
+from alpamayo_jax.decode.policy import Policy, load_policy
+from alpamayo_jax.decode.streaming import REUSES
+from alpamayo_jax.quantise import make_recipe, quantise_policy
+
+WEIGHTS = ("int8", "fp8")
+STREAMING = ("off", *REUSES)
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyFlags:
+    """What was given on the command line; made by `define`."""
+
+    weights: flags.FlagHolder
+    offload: flags.FlagHolder
+    max_reasoning_tokens: flags.FlagHolder
+
+    def load(
+        self, directory: str | os.PathLike, progress: Callable[[int, int], None] | None = None
+    ) -> Policy:
+        """The policy of a checkpoint directory, held as the flags say; raises as `load`."""
+        return load(directory, self.weights.value, self.offload.value, progress)
+
+    def sampling(self) -> dict[str, Any]:
+        """Fields of `SampleSettings`."""
+        return {"max_reasoning_tokens": self.max_reasoning_tokens.value}
+
+
+def define() -> PolicyFlags:
+    """Defines --weights, --offload and --max_reasoning_tokens."""
+    return PolicyFlags(
+        flags.DEFINE_enum(
+            "weights", None, WEIGHTS, "Round the weights of linear layers to this format, with one "
+            "scale per output channel; default: as they are stored. See docs/decoding.md.",
+        ),
+        flags.DEFINE_bool(
+            "offload", False, "Keep layers in host memory, for cards that are too small; slow."
+        ),
+        flags.DEFINE_integer(
+            "max_reasoning_tokens", None, "End the reasoning after so many tokens and go on with the "
+            "trajectory; 0 skips reasoning; default: the reasoning ends by itself.", lower_bound=0,
+        ),
+    )  # fmt: skip
+
+
+def define_streaming() -> flags.FlagHolder:
+    """Defines --streaming, for the scripts that drive step by step."""
+    return flags.DEFINE_enum(
+        "streaming", "off", STREAMING, "Use what the step before has seen and said (exact), and "
+        "keep keys and values of frames that have moved too (approximate); drives run one after "
+        "the other. See docs/decoding.md.",
+    )  # fmt: skip
+
+
+def load(
+    directory: str | os.PathLike,
+    weights: str | None = None,
+    offload: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Policy:
+    """A checkpoint's policy, with rounded weights, and layers in host memory, where asked for.
+
+    Both are prepared on the host, so that the device never holds more than it does afterwards.
+
+    Args:
+      directory: of the checkpoint.
+      weights: one of `WEIGHTS`, or None: as stored.
+      offload: see `decode.offload`.
+      progress: as in `load_policy`.
+
+    Raises:
+      InputError: as `load_policy`.
+      ConfigError: the device has no host memory to offload to, or JAX was told not to use the CPU.
+    """
+    if weights is None and not offload:
+        return load_policy(directory, progress=progress)
+    device = jax.devices()[0]
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--weights and --offload need the CPU too, name it in JAX_PLATFORMS: {error}"
+        ) from error
+    with jax.default_device(host):
+        policy = load_policy(directory, progress=progress)
+        if weights is not None:
+            policy = quantise_policy(policy, make_recipe(f"{weights}_weights"))
+    place = offloaded if offload else jax.device_put
+    return dataclasses.replace(policy, params=place(policy.params, device))
