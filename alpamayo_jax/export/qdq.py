@@ -9,7 +9,8 @@ Values and scales are those that `quantise.quantise_params` computes with in JAX
 """
 
 import dataclasses
-from typing import Any, Mapping
+import itertools
+from typing import Any, Iterator, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +91,7 @@ def insert(
             largest = largest if layer is None else largest[layer]
             scale = scale_of(largest, recipe.format, weights[name].dtype)
             scales[name] = np.asarray(scale).astype(weights[name].dtype)
-        _quantise_inputs(model.graph, model.graph, scales, recipe.format)
+        _quantise_inputs(model.graph, model.graph, scales, recipe.format, itertools.count())
     nodes, values, packed = [], 0, 0
     for name in chosen:
         q = quantise(jnp.asarray(weights[name]), recipe.format, recipe.axis)
@@ -173,7 +174,11 @@ def _dequantised(
 
 
 def _quantise_inputs(
-    top: onnx.GraphProto, graph: onnx.GraphProto, scales: Mapping[str, np.ndarray], format: str
+    top: onnx.GraphProto,
+    graph: onnx.GraphProto,
+    scales: Mapping[str, np.ndarray],
+    format: str,
+    numbers: Iterator[int],
 ) -> None:
     """Q/DQ on the first input of every product with a scaled kernel, in a graph and its bodies.
 
@@ -183,7 +188,7 @@ def _quantise_inputs(
     zero = np.zeros((), np.int8 if format == "int8" else jnp.float8_e4m3fn)
     for node in graph.node:
         for body in subgraphs(node):
-            _quantise_inputs(top, body, scales, format)
+            _quantise_inputs(top, body, scales, format, numbers)
         if _is_product(node) and node.input[1] in scales:
             kernel, value = node.input[1], node.input[0]
             scale = scales[kernel]
@@ -195,18 +200,19 @@ def _quantise_inputs(
                 if constants[0] not in have:
                     top.initializer.append(tensor(constants[0], scale))
                     top.initializer.append(tensor(constants[1], zero))
-                names = [f"{graph.name}.{layer}.input.{len(done)}.{n}" for n in ("narrow", "rounded")]
-                where = layer.replace(".", "/") + "/input"
+                number = next(numbers)
+                names = [f"{layer}.input.{number}.{kind}" for kind in ("narrow", "rounded")]
+                where = layer.replace(".", "/") + f"/input.{number}"
                 nodes.append(
                     helper.make_node(
                         "QuantizeLinear", [value, *constants], names[:1],
-                        name=f"{where}/QuantizeLinear_{len(done)}",
+                        name=f"{where}/QuantizeLinear",
                     )
                 )  # fmt: skip
                 nodes.append(
                     helper.make_node(
                         "DequantizeLinear", [names[0], *constants], names[1:],
-                        name=f"{where}/DequantizeLinear_{len(done)}",
+                        name=f"{where}/DequantizeLinear",
                     )
                 )  # fmt: skip
                 done[key] = names[1]

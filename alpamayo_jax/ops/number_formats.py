@@ -88,7 +88,7 @@ def quantise(w: Array, format: str, axis: int | tuple[int, ...]) -> Quantised:
     """Rounds an array to the nearest values of a format, scaled so that its largest one fits.
 
     Args:
-      w: float [..., in, out], or of any shape.
+      w: float [..., in, out], or of any shape; scales are exact in its type.
       format: one of `FORMATS`.
       axis: int8, fp8: what one scale covers; the contracted axis -2 of a kernel gives one per output
         channel, (-2, -1) one per matrix. nvfp4: the contracted axis, negative, on which the blocks
@@ -99,9 +99,9 @@ def quantise(w: Array, format: str, axis: int | tuple[int, ...]) -> Quantised:
         is not a multiple of 16.
     """
     check_format(format)
-    w = jnp.asarray(w, jnp.float32)
+    dtype, w = jnp.asarray(w).dtype, jnp.asarray(w, jnp.float32)
     if format != "nvfp4":
-        scale = scale_of(jnp.abs(w).max(axis=axis, keepdims=True), format)
+        scale = scale_of(jnp.abs(w).max(axis=axis, keepdims=True), format, dtype)
         return Quantised(_round(w / scale, format), scale)
     if not isinstance(axis, int) or axis not in (-1, -2) or w.ndim < 2:
         raise ConfigError(f"nvfp4 needs a matrix and one axis of it, -1 or -2; got {w.shape}, {axis}")
@@ -111,7 +111,7 @@ def quantise(w: Array, format: str, axis: int | tuple[int, ...]) -> Quantised:
             f"got {w.shape[axis]} in shape {list(w.shape)}"
         )
     largest = jnp.abs(w).max(axis=(-2, -1), keepdims=True)
-    scale = scale_of(largest / _LARGEST["fp8"], "nvfp4")
+    scale = scale_of(largest / _LARGEST["fp8"], "nvfp4", dtype)
     blocks = jnp.abs(_split(w, axis)).max(axis=axis)
     block_scale = _round(blocks / _LARGEST["nvfp4"] / scale, "fp8")
     # A block so small that its scale rounds to zero holds zeros.
@@ -150,13 +150,18 @@ def fake_quantise(
     if format == "nvfp4":
         raise ConfigError("nvfp4 takes its scales from the blocks themselves, not from outside")
     scale = jnp.asarray(scale, jnp.float32)
-    rounded = _round(x.astype(jnp.float32) / scale, format)
+    rounded = x.astype(jnp.float32) / scale
+    if format == "int8":  # all 256 values, as devices quantise activations
+        rounded = jnp.clip(jnp.round(rounded), -128, 127)
+    else:
+        rounded = _round(rounded, format)
     return (rounded.astype(jnp.float32) * scale).astype(x.dtype)
 
 
-def scale_of(largest: Array, format: str) -> Array:
-    """The scale with which `largest` is the largest value of a format, float32."""
-    return jnp.maximum(jnp.asarray(largest, jnp.float32) / _LARGEST[format], _SMALLEST)
+def scale_of(largest: Array, format: str, dtype: jnp.dtype = jnp.float32) -> Array:
+    """The scale with which `largest` is the largest value of a format: float32, exact in `dtype`."""
+    scale = jnp.asarray(largest, jnp.float32) / _LARGEST[format]
+    return jnp.maximum(scale, _SMALLEST).astype(dtype).astype(jnp.float32)
 
 
 def quantised_bytes(tree) -> int:

@@ -3,8 +3,9 @@
 from alpamayo_jax.quantise.calibrate import calibrate
 from alpamayo_jax.quantise.ranges import Ranges
 from alpamayo_jax.quantise.recipe import RECIPES, Recipe, make_recipe
-from alpamayo_jax.quantise.weights import quantise_params, quantise_policy
+from alpamayo_jax.quantise.weights import cast_policy, quantise_params, quantise_policy
 
 __all__ = [
-    "RECIPES", "Ranges", "Recipe", "calibrate", "make_recipe", "quantise_params", "quantise_policy",
+    "RECIPES", "Ranges", "Recipe", "calibrate", "cast_policy", "make_recipe", "quantise_params",
+    "quantise_policy",
 ]  # fmt: skip

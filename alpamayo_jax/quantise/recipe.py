@@ -52,6 +52,14 @@ class Recipe:
         """What one scale of a kernel [..., in, out] covers, as `number_formats.quantise` takes it."""
         return -2 if self.per_channel or self.format == "nvfp4" else (-2, -1)
 
+    def takes(self, path: str, inputs: int) -> bool:
+        """Whether the linear layer at `path` is quantised; `inputs` is how many it reads.
+
+        Layers whose inputs do not come in blocks of 16 stay as they are under nvfp4.
+        """
+        kept = any(re.fullmatch(pattern, path) for pattern in self.keep)
+        return not kept and not (self.format == "nvfp4" and inputs % BLOCK)
+
 
 RECIPES: Mapping[str, Recipe] = {
     "fp8": Recipe("fp8", activations=True),
@@ -81,9 +89,7 @@ def linear_layers(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def chosen_layers(params: Mapping[str, Any], recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """The linear layers that a recipe quantises.
-
-    Layers whose inputs do not come in blocks of 16 stay as they are under nvfp4.
+    """The linear layers that a recipe quantises, as `linear_layers` gives them.
 
     Raises:
       ConfigError: parameters that are quantised already.
@@ -92,9 +98,5 @@ def chosen_layers(params: Mapping[str, Any], recipe: Recipe) -> dict[str, tuple[
     already = ["/".join(path) for path, leaf in flat.items() if isinstance(leaf, Quantised)]
     if already:
         raise ConfigError(f"{already[0]} is quantised already; quantise the parameters as trained")
-    return {
-        path: shape
-        for path, shape in linear_layers(params).items()
-        if not any(re.fullmatch(pattern, path) for pattern in recipe.keep)
-        and not (recipe.format == "nvfp4" and shape[-2] % BLOCK)
-    }
+    layers = linear_layers(params).items()
+    return {path: shape for path, shape in layers if recipe.takes(path, shape[-2])}

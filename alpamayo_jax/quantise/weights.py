@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Mapping
 
+import jax
 import jax.numpy as jnp
 
 from alpamayo_jax.config import ConfigError
@@ -25,7 +26,8 @@ def quantise_params(
 
     Returns:
       The parameters: a chosen `kernel` is a `Quantised`, and has an `input_scale` float32 [] or [L]
-      beside it where its inputs are quantised too.
+      beside it where its inputs are quantised too. Scales are exact in the type of the kernel, so
+      that a program in that type computes with the same ones.
 
     Raises:
       ConfigError: activations without ranges, or parameters that are quantised already.
@@ -39,10 +41,11 @@ def quantise_params(
     leaves = dict(flatten(params))
     for path in chosen_layers(params, recipe):
         keys = tuple(path.split("/"))
-        leaves[(*keys, "kernel")] = quantise(leaves[(*keys, "kernel")], recipe.format, recipe.axis)
+        kernel = leaves[(*keys, "kernel")]
+        leaves[(*keys, "kernel")] = quantise(kernel, recipe.format, recipe.axis)
         if recipe.activations:
             largest = jnp.asarray(ranges.at(path, recipe.percentile))
-            leaves[(*keys, "input_scale")] = scale_of(largest, recipe.format)
+            leaves[(*keys, "input_scale")] = scale_of(largest, recipe.format, kernel.dtype)
     return nest(leaves)
 
 
@@ -53,3 +56,14 @@ def quantise_policy(policy: Policy, recipe: Recipe, ranges: Ranges | None = None
     trained.
     """
     return dataclasses.replace(policy, params=quantise_params(policy.params, recipe, ranges))
+
+
+def cast_policy(policy: Policy, dtype: str) -> Policy:
+    """The policy with parameters and matrix products in `dtype`, "float32" or "bfloat16".
+
+    Norms, rotary tables, softmax, logits and actions stay float32, as everywhere.
+    """
+    precision = dataclasses.replace(policy.config.precision, params=dtype, compute=dtype)
+    config = dataclasses.replace(policy.config, precision=precision)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), policy.params)
+    return dataclasses.replace(policy, config=config, params=params)
