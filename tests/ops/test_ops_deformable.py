@@ -50,10 +50,10 @@ class ReadTest(parameterized.TestCase):
         offsets = rng.uniform(-0.8, 0.8, (6, heads, points, 2))
         weights = rng.uniform(0, 1, (6, heads, points))
         got = deformable_read(
-            *(jnp.asarray(a, jnp.float32) for a in (values,)),
-            jnp.asarray([rows, columns]),
-            *(jnp.asarray(a, jnp.float32) for a in (reference, offsets, weights)),
-        )
+            jnp.asarray(values, jnp.float32)[None],
+            jnp.asarray([[rows, columns]]),
+            *(jnp.asarray(a, jnp.float32)[None] for a in (reference, offsets, weights)),
+        )[0]
         for n in range(6):
             for h in range(heads):
                 image = values[:, h].reshape(rows, columns, size)
@@ -63,12 +63,27 @@ class ReadTest(parameterized.TestCase):
                 )
                 np.testing.assert_allclose(got[n, h], want, atol=1e-5)
 
+    def test_images_of_different_sizes_and_absent_ones(self):
+        rng = np.random.default_rng(2)
+        values = jnp.asarray(rng.standard_normal((3, 12, 1, 2)), jnp.float32)
+        grid = jnp.asarray([[3, 4], [2, 3], [0, 0]])
+        reference = jnp.asarray(rng.uniform(0.2, 0.8, (3, 5, 2)), jnp.float32)
+        got = deformable_read(
+            values, grid, reference, jnp.zeros((3, 5, 1, 1, 2)), jnp.ones((3, 5, 1, 1))
+        )
+        for m in range(2):
+            rows, columns = np.asarray(grid[m])
+            image = np.asarray(values[m, : rows * columns, 0]).reshape(rows, columns, 2)
+            want = np.stack([_dense(image, np.asarray(uv)) for uv in reference[m]])
+            np.testing.assert_allclose(got[m, :, 0], want, atol=1e-5)
+        np.testing.assert_array_equal(got[2], np.zeros((5, 1, 2)))
+
     def test_gradient_moves_a_point_towards_what_it_looks_for(self):
         values = jnp.zeros((9, 1, 1)).at[4].set(1.0)  # bright in the middle of 3 x 3
 
         def brightness(offset):
-            args = jnp.asarray([3, 3]), jnp.full((1, 2), 0.4), offset[None, None, None]
-            return deformable_read(values, *args, jnp.ones((1, 1, 1)))[0, 0, 0]
+            args = jnp.asarray([[3, 3]]), jnp.full((1, 1, 2), 0.4), offset[None, None, None, None]
+            return deformable_read(values[None], *args, jnp.ones((1, 1, 1, 1)))[0, 0, 0, 0]
 
         slope = jax.grad(brightness)(jnp.zeros(2))
         self.assertTrue(bool((slope > 0).all()))

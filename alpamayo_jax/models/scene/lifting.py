@@ -44,7 +44,7 @@ class ImageLayer(nn.Module):
         offsets = offsets.reshape(*shape, 2).astype(jnp.float32)
         values = Linear(width, name="value_proj", **kinds)(features)
         values = values.reshape(images, -1, heads, width // heads)
-        read = jax.vmap(deformable_read)(values, grid, uv, offsets, weights)
+        read = deformable_read(values, grid, uv, offsets, weights)
         x = x + Linear(width, name="out_proj", **kinds)(read.reshape(x.shape))
         normed = LayerNorm(name="norm2", **norm)(x)
         kinds.pop("use_bias")
