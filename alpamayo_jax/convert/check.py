@@ -10,7 +10,7 @@ from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.convert import buffers
 from alpamayo_jax.convert.table import hf_shapes
 from alpamayo_jax.convert.tensor_file import FLOAT_DTYPES, TensorEntry
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 
 def check_tensors(

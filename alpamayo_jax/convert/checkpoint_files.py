@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from alpamayo_jax.convert.tensor_file import TensorEntry, read_header
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

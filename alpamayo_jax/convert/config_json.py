@@ -23,7 +23,7 @@ from alpamayo_jax.convert.config_fields import (
 )
 from alpamayo_jax.convert.document import Document, Values
 from alpamayo_jax.files import write_bytes
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 OWN_SECTION = "alpamayo_jax"  # settings of ours that the released format has no field for
 

@@ -5,7 +5,7 @@ import pathlib
 from typing import Any, Mapping
 
 from alpamayo_jax.convert.config_fields import REQUIRED, Field, Fixed, Inherit
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 Values = dict[str, Any]  # dotted path in ModelConfig -> value
 

@@ -18,7 +18,7 @@ from alpamayo_jax.convert.document import Document
 from alpamayo_jax.convert.table import Parameter, flatten, parameters
 from alpamayo_jax.convert.tensor_file import DTYPE_NAMES
 from alpamayo_jax.convert.weights import write_weights
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 _COMPANIONS = (
     "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",

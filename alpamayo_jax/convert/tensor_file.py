@@ -15,7 +15,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 FLOAT_DTYPES = {
     "BF16": np.dtype(jnp.bfloat16),

@@ -15,7 +15,7 @@ from alpamayo_jax.convert import buffers
 from alpamayo_jax.convert.checkpoint_files import INDEX, SINGLE
 from alpamayo_jax.convert.table import Parameter
 from alpamayo_jax.convert.tensor_file import write_file
-from alpamayo_jax.types import InputError
+from alpamayo_jax.errors import InputError
 
 
 def write_weights(
