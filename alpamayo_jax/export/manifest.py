@@ -11,6 +11,7 @@ import pathlib
 from typing import Any, Mapping
 
 from alpamayo_jax.errors import InputError
+from alpamayo_jax.files import write_bytes
 
 FILE = "manifest.json"
 VERSION = 1
@@ -131,3 +132,69 @@ def sha256(path: pathlib.Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(folder: pathlib.Path, manifest: Manifest) -> None:
+    """Writes `manifest.json`, whole or not at all."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, allow_nan=False)
+    write_bytes(folder / FILE, text.encode())
+
+
+def read(folder: pathlib.Path) -> Manifest:
+    """The manifest of an export folder; files are not looked at.
+
+    Raises:
+      InputError: there is none (an export that was not finished has none), or it is not one.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} has no {FILE}: no export, or one that was not finished; run it again"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        found = values.get("version") if isinstance(values, dict) else type(values).__name__
+        raise InputError(f"{path} has version {found}, expected {VERSION}; export again")
+    try:
+        artefacts = tuple(_artefact(fields) for fields in values.pop("artefacts"))
+        return Manifest(artefacts=artefacts, **values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no manifest: {error}; export again") from error
+
+
+def check_files(folder: pathlib.Path, artefact: Artefact) -> None:
+    """Compares the files of an artefact with their checksums.
+
+    Raises:
+      InputError: a file is missing, outside of the folder, or has other bytes.
+    """
+    for name, expected in artefact.files.items():
+        path = inside(folder, name)
+        if not path.is_file():
+            raise InputError(f"{path} is missing; export again")
+        if sha256(path) != expected:
+            raise InputError(f"{path} is not the file that was exported (its checksum differs)")
+
+
+def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """A file of an export folder.
+
+    Raises:
+      InputError: the name leads out of the folder.
+    """
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InputError(f"{folder / FILE} names {name!r}, which is outside of the folder")
+    return path
+
+
+def _artefact(fields: dict[str, Any]) -> Artefact:
+    ports = {
+        kind: tuple(Port(p["name"], tuple(p["shape"]), p["dtype"]) for p in fields.pop(kind))
+        for kind in ("inputs", "outputs")
+    }
+    parity = fields.pop("parity")
+    return Artefact(**fields, **ports, parity=None if parity is None else Parity(**parity))
