@@ -10,15 +10,26 @@ import numpy as np
 import pytest
 
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.decode import sample as sampling
+from alpamayo_jax.decode import streaming
 from alpamayo_jax.decode.policy import new_policy
 from alpamayo_jax.decode.prefix import prefill
 from alpamayo_jax.decode.refill import BLOCK, plan_reuse, refill
-from alpamayo_jax.decode.sample import sample
+from alpamayo_jax.decode.sample import drive_program, sample
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.decode.streaming import Drive, Drives
 from alpamayo_jax.models.alpamayo import Alpamayo
-from alpamayo_jax.testing.tiny import random_observation, random_params, tiny_config
+from alpamayo_jax.testing.tiny import quick_jit, random_observation, random_params, tiny_config
 from alpamayo_jax.types import CameraFrames
+
+_prefill = quick_jit(prefill, static_argnums=2)
+_refill = quick_jit(refill, static_argnums=7)
+
+
+def _sample_unjitted(params, inputs, rng, config, settings, unconditional, score_trajectories):
+    del unconditional, score_trajectories  # never asked for here
+    return sampling.sample_program(params, inputs, rng, config, settings)
+
 
 SETTINGS = SampleSettings(num_samples=2, max_new_tokens=6, draft_block=3)
 _PIXELS = np.random.default_rng(3).integers(0, 256, (2, 12, 16, 24, 3), np.uint8)
@@ -27,7 +38,24 @@ _PIXELS = np.random.default_rng(3).integers(0, 256, (2, 12, 16, 24, 3), np.uint8
 @functools.cache
 def _policy():
     policy = new_policy(tiny_config(), jax.random.key(0))
-    return dataclasses.replace(policy, params=random_params(policy.config))
+    params = random_params(policy.config)
+    # Random flows are chaotic; this one forgets a rounding error instead of blowing it up.
+    params["action_out_proj"]["kernel"] *= 0.02
+    return dataclasses.replace(policy, params=params)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "_prefill", _prefill)
+        patch.setattr(streaming, "_refill", _refill)
+        patch.setattr(
+            streaming, "_drive", quick_jit(drive_program, static_argnames=("config", "settings"))
+        )
+        patch.setattr(
+            sampling, "_sample", quick_jit(_sample_unjitted, static_argnums=(3, 4, 6))
+        )
+        yield
 
 
 def _at(step, **fields):
@@ -88,7 +116,8 @@ class DriveTest(parameterized.TestCase):
         exact, drive = Drive(_policy(), SETTINGS), Drive(_policy(), SETTINGS, reuse="approximate")
         for step in range(2):
             want, got = (d(_at(step), seed=step) for d in (exact, drive))
-        assert drive.report.computed_tokens < 0.7 * exact.report.computed_tokens
+        # Two of three frames of two cameras, of 3 x 2 tokens each, are kept.
+        assert exact.report.computed_tokens - drive.report.computed_tokens == 4 * 6
         assert np.isfinite(got.xyz).all()
         assert np.abs(got.xyz - want.xyz).max() > 1e-3  # it is an approximation
 
@@ -171,6 +200,11 @@ class PlanTest(parameterized.TestCase):
         assert fresh == list(range(2, 10))
 
 
+@quick_jit
+def _scene_tokens(params, inputs):
+    return Alpamayo(_policy().config).apply({"params": params}, inputs, method="scene_tokens")
+
+
 class RefillTest(parameterized.TestCase):
     def _both(self, params, moved):
         policy = dataclasses.replace(_policy(), params=params)
@@ -179,12 +213,12 @@ class RefillTest(parameterized.TestCase):
         for step in (0, 1):
             inputs = policy.processor.inputs([_at(step)], pad_to="bucket")
             names = drive._names(inputs, _at(step).t0)
-            prefix = jax.jit(prefill, static_argnums=2)(params, inputs, policy.config)
+            prefix = _prefill(params, inputs, policy.config)
             found.append((inputs, (names, np.asarray(inputs.position_ids)[:, 0]), prefix))
         (_, old, before), (inputs, new, want) = found
         plan = plan_reuse(old, new, np.asarray(inputs.attention_mask)[0], moved=moved)
-        scene = Alpamayo(policy.config).apply({"params": params}, inputs, method="scene_tokens")
-        got = jax.jit(refill, static_argnums=7)(
+        scene = _scene_tokens(params, inputs)
+        got = _refill(
             params, inputs, scene, before.cache, plan.source,
             jnp.asarray(plan.shift) if moved else None, plan.fresh, policy.config,
         )  # fmt: skip
