@@ -38,6 +38,9 @@ def test_flags_of_commands_are_flags_of_the_script(path):
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     for script, rest in re.findall(r"python (experiments/\w+\.py)([^\n`]*)", text):
         source = (ROOT / script).read_text(encoding="utf-8")
+        if "policy_flags.define" in source:
+            shared = ROOT / "alpamayo_jax" / "policy_flags.py"
+            source += shared.read_text(encoding="utf-8")
         flags = {"config", "help"} | set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
         for flag in re.findall(r"\s--(\w+)", rest):
             assert flag.removeprefix("no") in flags or flag in flags, f"{script} --{flag}"

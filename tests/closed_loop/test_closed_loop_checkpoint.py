@@ -178,3 +178,27 @@ def test_cameras_are_in_the_order_of_their_index():
     cameras = SceneCameras(specs, _SIZE, num_frames=1)
     assert [c.camera_index for c in cameras.see(moment(drawn()))] == [1, 6]
     assert cameras.front in (0, 1)
+
+
+class RecordedDrives:
+    """Stands in for `Drives`: notes what is asked for."""
+
+    def __init__(self, policy, settings, *, reuse, most):
+        self.reuse, self.most, self.calls = reuse, most, []
+        self.totals = {"steps": 2}
+
+    def __call__(self, keys, observations, seeds):
+        self.calls.append((list(keys), [o.t0 for o in observations], list(seeds)))
+        return [Recorder().prediction(seed) for seed in seeds]
+
+
+def test_rollouts_are_streamed_apart(monkeypatch, recorder):
+    monkeypatch.setattr(checkpoint_lib, "Drives", RecordedDrives)
+    policy = policy_of(streaming="exact")
+    moments = [moment(recorded(), rollout=r, seed=r) for r in (0, 1)]
+    made = policy.plan(moments)
+    drives = policy._drives
+    assert drives.reuse == "exact" and drives.most >= 256 and not recorder.batches
+    assert drives.calls == [([("recorded", 0), ("recorded", 1)], [2.0, 2.0], [0, 1])]
+    assert [plan.reasoning for plan in made] == ["0-1", "1-1"]
+    assert policy.streamed() == {"steps": 2} and policy_of().streamed() == {}

@@ -1,5 +1,6 @@
 """A checkpoint's policy as a planner: few batch sizes, images resized once, seeds per row."""
 
+import collections
 import functools
 
 import numpy as np
@@ -11,7 +12,7 @@ from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.presets import preset
 from alpamayo_jax.serve import planner as planner_lib
-from alpamayo_jax.serve.planner import PolicyPlanner
+from alpamayo_jax.serve.planner import PolicyPlanner, StreamingPlanner
 from alpamayo_jax.testing.tiny import quick_jit, random_observation, random_params, tiny_config
 from alpamayo_jax.tokens.images import image_patches
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
@@ -91,3 +92,33 @@ def test_a_plan_does_not_depend_on_its_company(monkeypatch):
     there = planner.plan([second, first], [3, 7])[1]
     np.testing.assert_array_equal(here.token_ids, there.token_ids)
     np.testing.assert_allclose(here.xyz, there.xyz, atol=1e-4)
+
+
+class RecordedDrives:
+    """Stands in for `Drives`: notes what is asked for, answers with the seeds."""
+
+    def __init__(self, policy, settings, *, reuse, most):
+        self.options, self.calls = (policy, settings, reuse, most), []
+        self.totals = collections.Counter(steps=1)
+
+    def __call__(self, keys, observations, seeds):
+        self.calls.append((list(keys), [o.t0 for o in observations], list(seeds)))
+        return list(seeds)
+
+
+def test_sessions_are_streamed_apart(monkeypatch):
+    monkeypatch.setattr(planner_lib, "Drives", RecordedDrives)
+    planner = StreamingPlanner(_policy(), _SETTINGS, "approximate", most=5)
+    assert planner.drives.options == (_policy(), _SETTINGS, "approximate", 5)
+    seen = [random_observation(_CONFIG, i, clip_id=name, t0=2.0) for i, name in enumerate("ab")]
+    assert planner.plan(seen, [4, 9]) == [4, 9]
+    assert planner.drives.calls == [(["a", "b"], [2.0, 2.0], [4, 9])]
+
+
+def test_a_drive_of_three_steps_is_warmed(monkeypatch):
+    monkeypatch.setattr(planner_lib, "Drives", RecordedDrives)
+    planner = StreamingPlanner(_policy(), _SETTINGS, "exact")
+    planner.warm((1,), num_frames=2, height=40, width=60, navigation=False)
+    keys, times, _ = zip(*planner.drives.calls)
+    assert keys == (["warm-up"],) * 3 and not planner.drives.totals
+    np.testing.assert_allclose(np.ravel(times), [0.0, 0.1, 0.2])
