@@ -96,6 +96,16 @@ class Exported:
             self._programs[stage] = Program(artefact, make[artefact.format](path, artefact))
         return self._programs[stage]
 
+    def run(self, stage: str, values: Mapping[str, Any]) -> Outputs:
+        """Runs a stage on those of `values` that are its inputs, see `driving.drive`.
+
+        Raises:
+          InputError: an input is missing, or has another shape or type.
+        """
+        program = self[stage]
+        wanted = [port.name for port in program.artefact.inputs]
+        return program(**{name: values[name] for name in wanted if name in values})
+
     def _stablehlo(self, path: pathlib.Path, artefact: Artefact) -> _Runner:
         import jax
         import jax.export
@@ -119,32 +129,9 @@ class Exported:
 
 
 def _onnx(path: pathlib.Path, artefact: Artefact) -> _Runner:
-    del artefact
-    return onnx_runtime(path)
+    from alpamayo_jax.export.onnx_run import open_model
 
-
-def onnx_runtime(path: pathlib.Path) -> _Runner:
-    """A model run by ONNX Runtime on the CPU.
-
-    Raises:
-      InputError: ONNX Runtime is not installed, or rejects the model.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            "running ONNX needs onnxruntime; pip install 'alpamayo_jax[export]'"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its exceptions have no common base
-        raise InputError(f"ONNX Runtime rejects {path.name}: {error}") from error
-    names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, dict(inputs))))
+    return open_model(path, artefact.precision)[0]
 
 
 def _tensorrt(path: pathlib.Path, artefact: Artefact) -> _Runner:

@@ -1,0 +1,177 @@
+"""The gate: exported programs run on windows of drives, and compared with the model in JAX."""
+
+import dataclasses
+from typing import Any, Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from alpamayo_jax.config import ModelConfig
+from alpamayo_jax.decode.sample import sample_program
+from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.export.driving import drive
+from alpamayo_jax.export.manifest import Parity
+from alpamayo_jax.export.stages import STAGES, Sizes, host_facts, make_stages
+from alpamayo_jax.types import ModelInputs
+
+# Largest error that passes: absolute in float32; in narrower formats relative to the largest
+# magnitude of the output, as rounding is.
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.1, "fp8": 0.1, "int8": 0.1, "nvfp4": 0.1}
+_COMPARED_STEPS = 2  # of a reasoning trace; each compares whole caches
+_FLOW_TIME = 0.3
+
+# (stage, inputs) -> outputs, as `driving.Call`.
+Run = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+class Reference:
+    """The model in JAX: its stages, and the library's own way from pixels to trajectories."""
+
+    def __init__(self, config: ModelConfig, params: Mapping[str, Any], sizes: Sizes):
+        self.config, self.sizes = config, sizes
+        self._params = params
+        self.stages = make_stages(config, params, sizes, unroll=False)
+        self._calls = {name: jax.jit(stage.function) for name, stage in self.stages.items()}
+        settings = SampleSettings(
+            num_samples=sizes.samples, max_new_tokens=sizes.new_tokens, greedy=True
+        )
+        self._sample = jax.jit(
+            lambda params, inputs, noise: sample_program(
+                params, inputs, jax.random.key(0), config, settings, noise=noise
+            )
+        )
+
+    def run(self, stage: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """One stage; other values than its inputs are not read."""
+        made = self.stages[stage]
+        inputs = {name: np.asarray(values[name]) for name in made.inputs}
+        out = self._calls[stage](dict(made.weights), inputs)
+        return {name: np.asarray(array) for name, array in out.items()}
+
+    def sample(self, inputs: ModelInputs, noise: np.ndarray) -> dict[str, np.ndarray]:
+        """What `decode.sample` gives: outputs as of stage "policy"."""
+        out = self._sample(self._params, inputs, noise)
+        generation = out.generation
+        return {
+            "token_ids": np.asarray(generation.token_ids)[:, 0],
+            "end_index": np.asarray(generation.end_index)[:, 0],
+            "actions": np.asarray(out.actions),
+            "xyz": np.asarray(out.trajectory.xyz),
+            "rot": np.asarray(out.trajectory.rot),
+        }
+
+    def calls(self, inputs: ModelInputs, noise: np.ndarray) -> list[tuple[str, dict, dict]]:
+        """(stage, values, outputs) of every stage on one window, each on what came before it."""
+        made: list[tuple[str, dict, dict]] = []
+        counts: dict[str, int] = {}
+
+        def call(stage: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+            out = self.run(stage, values)
+            counts[stage] = counts.get(stage, 0) + 1
+            if counts[stage] <= _COMPARED_STEPS:
+                made.append((stage, dict(values), out))
+            if stage == "flow_loop":
+                t = np.full(noise.shape[:2], _FLOW_TIME, np.float32)
+                at = {**values, "x": noise, "t": t}
+                made.append(("flow_step", at, self.run("flow_step", at)))
+            return out
+
+        given = fields(inputs)
+        drive(call, host_facts(self.config), given, noise, self.sizes.new_tokens)
+        made.append(("policy", {**given, "noise": noise}, self.sample(inputs, noise)))
+        return made
+
+
+def fields(inputs: ModelInputs) -> dict[str, np.ndarray]:
+    """The arrays of a batch by name."""
+    return {
+        field.name: np.asarray(value)
+        for field in dataclasses.fields(inputs)
+        if (value := getattr(inputs, field.name)) is not None
+    }
+
+
+def noises(count: int, sizes: Sizes, waypoints: int, seed: int = 0) -> np.ndarray:
+    """Noise of every window, float32 [count, 1, K, W, 2]."""
+    shape = count, 1, sizes.samples, waypoints, 2
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+class _Errors:
+    """The largest differences of one stage so far."""
+
+    def __init__(self):
+        self.errors: dict[str, float] = {}
+        self.tokens: bool | None = None
+
+    def add(
+        self, want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], relative: bool
+    ) -> None:
+        for name, expected in want.items():
+            found = np.asarray(got[name])
+            if expected.shape != found.shape:
+                error = float("inf")
+            elif np.issubdtype(expected.dtype, np.integer) or expected.dtype == bool:
+                error = float((expected != found).sum())
+            else:
+                wide = expected.astype(np.float64)
+                error = float(np.abs(wide - found.astype(np.float64)).max(initial=0.0))
+                if relative:
+                    error /= max(float(np.abs(wide).max(initial=0.0)), 1e-6)
+            # NaN, and what is no number to JSON, is as far off as can be.
+            error = error if np.isfinite(error) else 1e30
+            self.errors[name] = max(self.errors.get(name, 0.0), error)
+        if "token_ids" in want:
+            same = np.array_equal(want["token_ids"], got["token_ids"])
+            self.tokens = same if self.tokens is None else self.tokens and same
+
+
+def compare(
+    reference: Reference,
+    run: Run,
+    windows: Sequence[ModelInputs],
+    *,
+    runner: str,
+    precision: str = "fp32",
+    names: Sequence[str] = STAGES,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> dict[str, Parity]:
+    """Runs exported stages on windows and compares their outputs with those of JAX.
+
+    Each stage gets what JAX computed before it, so that an error has one origin. Stage "policy" is
+    compared with the library's own sampling: same tokens, same trajectories.
+
+    Args:
+      reference: the model in JAX, in the precision of the export.
+      run: runs an exported stage.
+      windows: batches of one row.
+      runner: what runs it, for the manifest.
+      precision: decides what an error is, see `TOLERANCES`.
+      names: stages that were exported.
+      tolerance: instead of that of the precision.
+      seed: of the noise.
+    """
+    tolerance = TOLERANCES[precision] if tolerance is None else tolerance
+    relative = precision != "fp32"
+    found = {name: _Errors() for name in names}
+    waypoints = reference.config.action.n_waypoints
+    for inputs, noise in zip(windows, noises(len(windows), reference.sizes, waypoints, seed)):
+        for stage, values, want in reference.calls(inputs, noise):
+            if stage in found:
+                found[stage].add(want, run(stage, values), relative)
+    compute = reference.config.precision.compute
+    return {
+        name: Parity(
+            windows=len(windows),
+            runner=runner,
+            reference=f"jax {jax.__version__} {jax.default_backend()}, {compute}",
+            errors=each.errors,
+            tolerance=tolerance,
+            tokens_identical=each.tokens,
+            passed=bool(each.errors)
+            and max(each.errors.values()) <= tolerance
+            and each.tokens is not False,
+        )
+        for name, each in found.items()
+    }
