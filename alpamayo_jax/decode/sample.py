@@ -146,7 +146,7 @@ def drive_program(
 
 @functools.partial(jax.jit, static_argnames=("config", "settings", "score_trajectories"))
 def _sample(params, inputs, rng, config, settings, unconditional=None, score_trajectories=False):
-    return sample_program(
+    out = sample_program(
         params,
         inputs,
         rng,
@@ -155,6 +155,8 @@ def _sample(params, inputs, rng, config, settings, unconditional=None, score_tra
         unconditional=unconditional,
         score_trajectories=score_trajectories,
     )
+    # Keys and values are hundreds of megabytes that nobody reads on the host.
+    return out.replace(generation=out.generation.replace(cache=None))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"))
