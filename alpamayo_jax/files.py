@@ -1,6 +1,7 @@
 """Files that are either the old or the new one, never half of one, and files that only grow."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import tempfile
@@ -35,6 +36,22 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> pathlib.Path:
         file.flush()
         os.fsync(file.fileno())
     return pathlib.Path(path)
+
+
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Adds a line to a file that only grows; it and its folders are made where missing.
+
+    Several processes may add to one file. A torn last line of one that died is cut off first.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with open(path, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cut_torn_line(file)
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def cut_torn_line(file: BinaryIO) -> None:

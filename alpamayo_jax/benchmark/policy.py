@@ -106,6 +106,19 @@ class Program:
     divide: int = 1
 
 
+def prompt_reader(config: ModelConfig) -> Callable[[dict, ModelInputs, Any], Prefix]:
+    """`decode.prefix.prefill` of images that were seen already: (params, inputs, scene) -> Prefix."""
+    model = Alpamayo(config)
+
+    def read(params, inputs, scene):
+        hidden, cache = model.apply(
+            {"params": params}, inputs, fuse_history(inputs, config), scene, method="prefill"
+        )
+        return Prefix(cache, inputs.attention_mask, hidden[:, -1], inputs.rope_delta)
+
+    return read
+
+
 def build(
     one: Case, params: dict, samples: Sequence[int], seed: int = 0
 ) -> tuple[ModelInputs, dict[str, Program]]:
@@ -118,16 +131,10 @@ def build(
         found[name] = _compiled(function, args, divide)
         return found[name].result
 
-    def read(params, inputs, scene):
-        hidden, cache = model.apply(
-            {"params": params}, inputs, fuse_history(inputs, config), scene, method="prefill"
-        )
-        return Prefix(cache, inputs.attention_mask, hidden[:, -1], inputs.rope_delta)
-
     scene = add(
         "vision", lambda p, i: model.apply({"params": p}, i, method="scene_tokens"), params, inputs
     )
-    add("prefill", read, params, inputs, scene)
+    add("prefill", prompt_reader(config), params, inputs, scene)
     prefix = add("prefill_with_vision", lambda p, i: prefill(p, i, config), params, inputs)
     for count in samples:
         settings, end = one.settings(count), f"{count}_samples"

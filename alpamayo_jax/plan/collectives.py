@@ -16,12 +16,12 @@ _BYTES = {"pred": 1, "token": 0, "opaque": 0, "s4": 0.5, "u4": 0.5, "s2": 0.25, 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
 _SHAPE = re.compile(r"\b([a-z]\w*?)\[([\d,]*)\]")
-_CALLED = re.compile(
+CALLED = re.compile(
     r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)"
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _SOURCE = re.compile(r'op_name="([^"]*)"')
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+    """One line of a program: the shape of its result, what it does, and everything after "("."""
+
     shape: str
     opcode: str
     rest: str
@@ -77,7 +79,7 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
       text: `compiled.as_text()`.
       num_devices: of the program; what a collective without groups spans.
     """
-    programs, entry = _parse(text)
+    programs, entry = parse(text)
     shapes = {name: i.shape for body in programs.values() for name, i in body.items()}
     found = []
 
@@ -93,9 +95,9 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
                     found.append(Collective(kind, times, size, group, *state))
             trips, known = 1, True
             if instruction.opcode == "while":
-                stated = _TRIPS.search(instruction.rest)
+                stated = TRIPS.search(instruction.rest)
                 trips, known = (int(stated[1]), True) if stated else (1, False)
-            called = _CALLED.findall(instruction.rest)
+            called = CALLED.findall(instruction.rest)
             for branches in _BRANCHES.findall(instruction.rest):
                 called += re.findall(r"%([\w.\-]+)", branches)
             branch = conditional or instruction.opcode == "conditional"
@@ -140,7 +142,7 @@ def largest(found: list[Collective], count: int) -> list[dict[str, float | str]]
     ]
 
 
-def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
+def parse(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
     """Computations by name, each its instructions by name, and the name of the entry."""
     programs, entry, body = {}, "", {}
     for line in text.splitlines():
@@ -151,12 +153,12 @@ def _parse(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
             continue
         instruction = _INSTRUCTION.match(re.sub(r"/\*.*?\*/", "", line))
         if instruction:
-            body[instruction[1]] = _Instruction(*instruction.groups()[1:])
+            body[instruction[1]] = Instruction(*instruction.groups()[1:])
     return programs, entry
 
 
 def _traffic(
-    kind: str, instruction: _Instruction, shapes: dict[str, str], num_devices: int
+    kind: str, instruction: Instruction, shapes: dict[str, str], num_devices: int
 ) -> tuple[float, int]:
     """Bytes that each device sends, and how many devices take part."""
     arguments = instruction.rest.split(")", 1)[0]

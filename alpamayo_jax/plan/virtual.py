@@ -120,3 +120,14 @@ def _gpus(chip: Chip, count: int) -> Sequence[Any]:
             f"jax-cuda13-pjrt in the version of jax"
         ) from None
     return topology.devices
+
+
+def bandwidth(chip: Chip) -> float:
+    """Bytes per second of a chip's memory, from its data sheet.
+
+    Raises:
+      ConfigError: it is not known here.
+    """
+    if chip.name not in _BANDWIDTH:
+        raise ConfigError(f"the bandwidth of {chip.name} is not known; known: {', '.join(_BANDWIDTH)}")
+    return _BANDWIDTH[chip.name]
