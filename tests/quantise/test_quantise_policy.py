@@ -28,7 +28,7 @@ from alpamayo_jax.testing import tiny
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 from alpamayo_jax.types import InputError
 
-SETTINGS = SampleSettings(num_samples=1, max_new_tokens=2)
+SETTINGS = SampleSettings(num_samples=1, max_new_tokens=1)  # no reasoning that could differ
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +174,24 @@ def test_activations_are_rounded_by_their_scale(policy, ranges, name):
     np.testing.assert_allclose(y, want, atol=1e-5)
 
 
-@pytest.mark.parametrize("name, most", [("int8", 0.1), ("fp8", 0.15), ("nvfp4", 0.3)])
-def test_a_quantised_policy_stays_near(policy, ranges, name, most):
+@pytest.fixture(scope="module")
+def driven(policy, observations):
+    return sample(policy, observations[0], settings=SETTINGS).actions
+
+
+@pytest.mark.parametrize("name", ["int8", "fp8"])
+def test_a_policy_with_narrow_activations_drives_nearly_the_same(
+    policy, ranges, observations, driven, name
+):
     narrow = quantise_policy(policy, RECIPES[name], ranges)
-    want, got = velocity(policy, policy.params), velocity(policy, narrow.params)
-    assert 0 < np.abs(got - want).mean() < most * np.abs(want).mean()
+    got = sample(narrow, observations[0], settings=SETTINGS).actions
+    assert 0 < np.abs(got - driven).mean() < 0.15 * np.abs(driven).mean()
 
 
-def test_a_quantised_policy_drives(policy, ranges, observations):
-    got = sample(quantise_policy(policy, RECIPES["int8"], ranges), observations[0], settings=SETTINGS)
-    assert np.isfinite(got.xyz).all()
+def test_four_bit_weights_stay_near(policy):
+    narrow = quantise_params(policy.params, RECIPES["nvfp4"])
+    want, got = velocity(policy, policy.params), velocity(policy, narrow)
+    assert 0 < np.abs(got - want).mean() < 0.3 * np.abs(want).mean()
 
 
 def test_a_policy_in_bfloat16(policy):
