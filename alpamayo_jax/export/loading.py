@@ -135,9 +135,15 @@ def _onnx(path: pathlib.Path, artefact: Artefact) -> _Runner:
 
 
 def _tensorrt(path: pathlib.Path, artefact: Artefact) -> _Runner:
+    """The engine, or the ONNX file it was built from where it cannot run."""
     from alpamayo_jax.export import tensorrt
 
-    return tensorrt.Engine(path, artefact.details["target"])
+    kernels = path.with_suffix(".kernels")
+    try:
+        return tensorrt.Engine(path, artefact.details["target"], runtime_cache=kernels)
+    except tensorrt.EngineUnavailable as error:
+        logging.getLogger(__name__).warning("%s; running it instead", error)
+        return _onnx(manifests.inside(path.parent, artefact.details["onnx"]), artefact)
 
 
 def load(folder: str | os.PathLike) -> Exported:

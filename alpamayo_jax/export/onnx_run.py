@@ -15,15 +15,15 @@ EVALUATED = ("fp8", "nvfp4")
 def open_model(path: pathlib.Path, precision: str) -> tuple[Run, str]:
     """A model ready to run, and what runs it.
 
-    fp8 and nvfp4 are computed by the ONNX reference evaluator. bf16 is computed by ONNX Runtime in
-    float32, with the weights rounded as they are stored.
+    fp8 and nvfp4 are computed by the ONNX reference evaluator, the others by ONNX Runtime. What is
+    bfloat16 is computed in float32, with the weights rounded as they are stored.
 
     Raises:
       InputError: what is needed is not installed, or it rejects the model.
     """
     if precision in EVALUATED:
         return _evaluator(path)
-    if precision == "bf16":
+    if precision in ("bf16", "int8"):
         return _runtime(widened(path), path.name, " (bfloat16 computed as float32)", narrow=True)
     return _runtime(str(path), path.name)
 
@@ -60,10 +60,14 @@ def _evaluator(path: pathlib.Path) -> tuple[Run, str]:
         from onnx.reference import ReferenceEvaluator
     except ImportError as error:
         raise _missing(error) from error
-    evaluator = ReferenceEvaluator(str(path))
+    evaluator = ReferenceEvaluator(onnx.load_from_string(widened(path)))
     names = list(evaluator.output_names)
-    run = lambda inputs: dict(zip(names, evaluator.run(names, dict(inputs))))  # noqa: E731
-    return run, f"onnx {onnx.__version__} reference evaluator"
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        feeds = {key: _wide(array) for key, array in inputs.items()}
+        return dict(zip(names, evaluator.run(names, feeds)))
+
+    return run, f"onnx {onnx.__version__} reference evaluator (bfloat16 computed as float32)"
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -10,12 +10,14 @@ Values and scales are those that `quantise.quantise_params` computes with in JAX
 
 import dataclasses
 import itertools
+import pathlib
 from typing import Any, Iterator, Mapping
 
 import jax.numpy as jnp
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from onnx.external_data_helper import set_external_data
 
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.export.onnx_graph import all_nodes, subgraphs
@@ -73,16 +75,12 @@ def insert(
         raise ConfigError(
             f"{recipe.format} activations need calibrated ranges; calibrate on clips first"
         )
-    chosen = {}
-    for name, array in weights.items():
-        place = layer_of(name)
-        if place is not None and recipe.takes(place[0], array.shape[-2]):
-            chosen[name] = place
+    chosen = kernels_taken(weights, recipe)
     read = {node.input[1] for node in all_nodes(model.graph) if _is_product(node)}
     if missing := [name for name in chosen if name not in read]:
         raise ConfigError(
             f"{missing[0]} is not the kernel of a matrix product of this graph; keep its layer out of "
-            f"the recipe ({'/'.join(chosen[missing[0]][0].split('/'))})"
+            f"the recipe ({chosen[missing[0]][0]})"
         )
     scales = {}
     if recipe.activations:
@@ -105,6 +103,45 @@ def insert(
     model.ir_version = max(model.ir_version, _IR_VERSION)
     left = {name: array for name, array in weights.items() if name not in chosen}
     return Inserted(left, tuple(chosen), values, packed)
+
+
+def kernels_taken(
+    weights: Mapping[str, Any], recipe: Recipe
+) -> dict[str, tuple[str, int | None]]:
+    """Name of every kernel that a recipe quantises -> its layer, see `layer_of`."""
+    places = {name: layer_of(name) for name in weights}
+    return {
+        name: place
+        for name, place in places.items()
+        if place is not None and recipe.takes(place[0], weights[name].shape[-2])
+    }
+
+
+def move_constants(model: onnx.ModelProto, path: pathlib.Path, least: int = 4096) -> bool:
+    """Moves the values of large constants into a file beside the model, which would grow past what
+    one message may hold.
+
+    Args:
+      model: about to be written into the same folder.
+      path: the file.
+      least: bytes; smaller constants stay, as do those that are in a file already.
+
+    Returns:
+      Whether there was anything to move.
+    """
+    offset = 0
+    with open(path, "wb") as file:
+        for constant in model.graph.initializer:
+            data = constant.raw_data
+            if len(data) < least or constant.data_location == TensorProto.EXTERNAL:
+                continue
+            file.write(data)
+            set_external_data(constant, path.name, offset=offset, length=len(data))
+            constant.ClearField("raw_data")
+            offset += len(data)
+    if not offset:
+        path.unlink()
+    return offset > 0
 
 
 def layer_of(weight: str) -> tuple[str, int | None] | None:

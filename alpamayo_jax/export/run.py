@@ -124,7 +124,9 @@ def export(
       ConfigError: something cannot be exported so.
       InputError: observations of different sizes, or the folder cannot be written.
     """
-    dtype = _DTYPES.get(settings.precision, "float32")
+    # Engines compute in bfloat16 around narrow products; ONNX files also run where that is missing.
+    around = "bf16" if settings.format == "tensorrt" else "fp32"
+    dtype = _DTYPES.get(settings.precision, _DTYPES[around])
     policy = cast_policy(policy, dtype)
     windows = make_windows(policy, observations)
     sizes = sizes_of(windows[0], samples=settings.samples, new_tokens=settings.new_tokens)
@@ -242,6 +244,7 @@ def _write_onnx(policy, sizes, folder, settings, ranges) -> tuple[Artefact, ...]
     for name, stage in stages.items():
         logging.info("onnx: %s", name)
         model, weights, details = onnx_file.convert(stage), dict(stage.weights), {}
+        beside, large = folder / f"{name}.constants", False
         if settings.precision in QUANTISED:
             from alpamayo_jax.export import qdq
 
@@ -250,16 +253,18 @@ def _write_onnx(policy, sizes, folder, settings, ranges) -> tuple[Artefact, ...]
             inserted = qdq.insert(model, reads, recipe, ranges)
             weights = dict(inserted.weights)
             details = {"quantised": list(inserted.quantised)}
+            large = inserted.packed_bytes > onnx_file.EMBEDDED_BYTES
         own = {n: entry for n, entry in external.items() if n in weights}
         onnx_file.add_weights(model, weights, external=own)
         path = folder / f"{name}.onnx"
+        large = large and qdq.move_constants(model, beside)
         onnx_file.write(model, path)
         details |= {
             "opset": model.opset_import[0].version,
             "operators": onnx_graph.operators(model),
             "weights_file": WEIGHTS if own else "",
         }
-        files = [path, folder / WEIGHTS] if own else [path]
+        files = [path, *([folder / WEIGHTS] if own else []), *([beside] if large else [])]
         artefacts.append(_artefact(stage, path, settings, files, details))
     return tuple(artefacts)
 
@@ -269,6 +274,11 @@ def _external_weights(
 ) -> dict[str, TensorEntry]:
     """Weights in a file that all stages share, where a model with its own would be large."""
     weights = {name: leaf for stage in stages.values() for name, leaf in stage.weights.items()}
+    if settings.precision in QUANTISED:  # what becomes narrow stands beside each stage
+        from alpamayo_jax.export import qdq
+
+        narrow = qdq.kernels_taken(weights, make_recipe(settings.precision))
+        weights = {name: leaf for name, leaf in weights.items() if name not in narrow}
     size = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in weights.values())
     if size <= onnx_file.EMBEDDED_BYTES:
         return {}
