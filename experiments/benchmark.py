@@ -7,6 +7,7 @@
     python experiments/benchmark.py --suite=rl --workdir=OUT
     python experiments/benchmark.py --suite=sim --workdir=OUT
     python experiments/benchmark.py --suite=vision --workdir=OUT
+    python experiments/benchmark.py --suite=streaming --checkpoint=DIR --rounds=4 --workdir=OUT
 
 Suites:
 
@@ -27,6 +28,8 @@ Suites:
             and with a camera; how much longer 16 times as many scenes take
     vision  seconds and memory of vision and prefill behind each vision compressor, at 4 and 7
             cameras; the tiny policy, and on accelerators the 0.5B policy of the paper
+    streaming  steps of simulated drives at 10 Hz from nothing, and with what the step before has
+            seen and said: seconds, tokens, acceptance, minADE, and metres from plain sampling
 
 Writes OUT/summary.json: suite, phases (name -> median, spread from the 10th to the 90th percentile
 and more, see `alpamayo_jax/benchmark`), device and versions; and adds a line to --history.
@@ -41,9 +44,12 @@ import jax
 from absl import flags
 
 from alpamayo_jax import cli, files
-from alpamayo_jax.benchmark import ahead, data, first, policy, rollouts, sim, timing, train, vision
+from alpamayo_jax.benchmark import (
+    ahead, data, first, policy, rollouts, sim, streaming, timing, train, vision,
+)  # fmt: skip
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.policy import load_policy
+from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.models.init import init_params
 from alpamayo_jax.presets import PRESETS, preset
@@ -56,7 +62,7 @@ _HISTORY = flags.DEFINE_string(
 _COMPARE = flags.DEFINE_enum(
     "compare", "auto", timing.COMPARISONS, "policy, train: what to compare with."
 )
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy, first: a checkpoint directory.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy, first, streaming: a checkpoint directory.")
 _SAMPLES = flags.DEFINE_list(
     "num_samples", ["1", "6", "16"], "policy: numbers of samples; first: the first of them."
 )
@@ -152,9 +158,18 @@ def _vision() -> dict:
     return vision.run(vision.cases(jax.default_backend()), rounds=_ROUNDS.value)
 
 
+def _streaming() -> dict:
+    if _CHECKPOINT.value is None:
+        raise ConfigError("suite streaming drives with a trained policy: give its --checkpoint")
+    source, clips = streaming.held_out(_ROUNDS.value)
+    # As many samples and tokens as the demo draws.
+    settings = SampleSettings(max_new_tokens=48)
+    return streaming.run(load_policy(_CHECKPOINT.value), source, clips, settings=settings)
+
+
 SUITES = {
     "policy": _policy, "first": _first, "train": _train, "data": _data, "rl": _rl, "sim": _sim,
-    "vision": _vision,
+    "vision": _vision, "streaming": _streaming,
 }  # fmt: skip
 # What the table shows of a suite whose rows say more than fits.
 COLUMNS = {

@@ -16,7 +16,8 @@ from typing import Any, Callable, Iterable
 import numpy as np
 
 from alpamayo_jax.benchmark.timing import Times
-from alpamayo_jax.data.sources import ClipSource
+from alpamayo_jax.config import ConfigError
+from alpamayo_jax.data.sources import ClipSource, make_source
 from alpamayo_jax.data.windows import observe, target, window_times
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.sample import sample
@@ -31,7 +32,20 @@ WAYS = {
     "approximate": dict(reuse="approximate"),
 }
 _TICK = 0.1
+_TRAINED, _HELD_OUT = 32, 8  # drives of the demo, `configs/tiny.py`
 _WARM = 3  # steps of the first drive that compile
+
+
+def held_out(count: int) -> tuple[ClipSource, range]:
+    """Simulated drives that the demo's policy has not seen, and the numbers of `count` of them.
+
+    Raises:
+      ConfigError: there are not so many.
+    """
+    if not 1 <= count <= _HELD_OUT:
+        raise ConfigError(f"{count} drives were asked for; the demo holds out {_HELD_OUT}")
+    source = make_source("procedural", num_clips=_TRAINED + _HELD_OUT, seed=0)
+    return source, range(_TRAINED, _TRAINED + count)
 
 
 def run(
