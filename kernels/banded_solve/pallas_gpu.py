@@ -12,6 +12,7 @@ import jax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 import jax.numpy as jnp
+import numpy as np
 
 from alpamayo_jax.kernels.dispatch import Unsupported
 
@@ -62,7 +63,6 @@ def _kernel(band_ref, rhs_ref, solution_ref, factor_ref, *, barrier: bool):
         above, known = state
         # A system behind the last one is the identity, so that nothing in it becomes NaN.
         row = [load(band_ref, i, d, other=float(d == 0)) for d in range(width)]
-        row = row[:1] + [jnp.where(i >= d, row[d], 0.0) for d in range(1, width)]
         entries = factor_row(row, above)
         value = load(rhs_ref, i, other=0.0)
         for d, earlier in enumerate(known, start=1):
@@ -92,7 +92,7 @@ def _kernel(band_ref, rhs_ref, solution_ref, factor_ref, *, barrier: bool):
 
 
 def systems(band: Array, rhs: Array) -> tuple[Array, Array]:
-    """The systems as [n, w + 1, C] and [n, C], C of them next to each other.
+    """The systems as [n, w + 1, C] and [n, C], C of them next to each other; zeros where i < d.
 
     Raises:
       Unsupported: a type or a width that the kernels do not know.
@@ -102,6 +102,7 @@ def systems(band: Array, rhs: Array) -> tuple[Array, Array]:
         raise Unsupported(f"band systems of {band.dtype} and {rhs.dtype}, not float32")
     if width > LARGEST_WIDTH:
         raise Unsupported(f"{width} diagonals are more than {LARGEST_WIDTH}")
+    band = jnp.where(np.arange(n)[:, None] >= np.arange(width), band, 0.0)
     band = jnp.broadcast_to(band, (*rhs.shape, width)).reshape(-1, n, width)
     return jnp.moveaxis(band, 0, -1), jnp.moveaxis(rhs.reshape(-1, n), 0, -1)
 

@@ -21,17 +21,13 @@ _LANES = 128
 
 def _kernel(band_ref, rhs_ref, solution_ref, factor_ref):
     n, width, _ = band_ref.shape
-    zero = jnp.zeros((1, _LANES), jnp.float32)
+    # A loop's first state must lie in registers as its later ones do, which a constant does not: the
+    # first row's entry left of the matrix is a zero from memory.
+    zero = band_ref[pl.ds(0, 1), width - 1, :]
 
     def down(i, state):
         above, known = state
-        entries = factor_row(
-            [
-                jnp.where(i >= d, band_ref[pl.ds(i, 1), d, :], 0.0) if d else band_ref[pl.ds(i, 1), 0, :]
-                for d in range(width)
-            ],
-            above,
-        )
+        entries = factor_row([band_ref[pl.ds(i, 1), d, :] for d in range(width)], above)
         value = rhs_ref[pl.ds(i, 1), :]
         for d, earlier in enumerate(known, start=1):
             value = value - entries[d] * earlier

@@ -14,6 +14,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 import jax.numpy as jnp
 
+from alpamayo_jax.kernels.tiles import product
+
 Array = Any
 
 _QUERIES = 64  # of a program that reads
@@ -118,7 +120,6 @@ def _values_kernel(
     first = pl.program_id(2) // blocks * (steps * _ADDED)
     lanes = jnp.arange(width)
     dtype = slope_ref.dtype
-    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
     def step(i, total):
         start = first + i * _ADDED
@@ -134,7 +135,7 @@ def _values_kernel(
             mask=inside[:, None] & (lanes < size)[None, :],
             other=0.0,
         )
-        return total + pl.dot(taken.astype(dtype), slope, precision=precision)
+        return total + product(taken.astype(dtype), slope)
 
     total = jax.lax.fori_loop(0, steps, step, jnp.zeros((block, width), jnp.float32))
     plt.store(

@@ -6,7 +6,10 @@ are written to memory and read again several times, more bytes than the keys and
 and the norms and rotations of queries and keys are programs of their own. That is fused here.
 """
 
-from typing import Any, Sequence
+import functools
+from typing import Any, Callable, Sequence
+
+import jax
 
 from alpamayo_jax.kernels import dispatch
 from alpamayo_jax.kernels.flow_attention import pallas_gpu, pallas_tpu
@@ -16,9 +19,30 @@ Array = Any
 
 __all__ = ["Keys", "flow_attention"]
 
+
+def _with_reference_gradient(kernel: Callable[..., Array]) -> Callable[..., Array]:
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+    def attention(options, *arguments):
+        scale, eps, interpret = options
+        return kernel(*arguments, scale=scale, eps=eps, interpret=interpret)
+
+    def forward(options, *arguments):
+        return attention(options, *arguments), arguments
+
+    def backward(options, arguments, cotangent):
+        reference = functools.partial(flow_attention_reference, scale=options[0], eps=options[1])
+        return jax.vjp(reference, *arguments)[1](cotangent)
+
+    attention.defvjp(forward, backward)
+    return lambda *arguments, scale, eps, interpret: attention((scale, eps, interpret), *arguments)
+
+
 _CANDIDATES = {
     "xla": flow_attention_reference,
-    "pallas": dispatch.pallas(gpu=pallas_gpu.flow_attention, tpu=pallas_tpu.flow_attention),
+    "pallas": dispatch.pallas(
+        gpu=_with_reference_gradient(pallas_gpu.flow_attention),
+        tpu=_with_reference_gradient(pallas_tpu.flow_attention),
+    ),
 }
 
 
@@ -42,7 +66,7 @@ def flow_attention(
 
     Queries and keys are normalised per head and rotated; then one softmax covers the prefix, which is
     read for all samples, the sample's own reasoning and the waypoints themselves, without a mask
-    among them. For inference: the kernels have no gradient, "xla" has one.
+    among them. Gradients are those of "xla", computed anew.
 
     Args:
       q: [B, K, W, N, H], as projected.

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 
 from alpamayo_jax.kernels.dispatch import Unsupported
 from alpamayo_jax.kernels.flow_attention.reference import Keys, check_shapes
+from alpamayo_jax.kernels.tiles import LOWEST, power_of_two, product
 
 Array = Any
 
 _KEYS = 64  # of a step
 _ROWS = 128  # at most, of a program: waypoints times query heads
 _PROGRAMS = 256  # two for each multiprocessor of a large GPU
-_LOWEST = -1e30  # a score that counts for nothing, finite so that differences are no NaN
 
 
 def _power_of_two(size: int) -> bool:
@@ -31,8 +31,9 @@ def _power_of_two(size: int) -> bool:
 
 def _halves(ref, at, mask, half):
     """[..., H] of a ref as two arrays [..., H / 2] in float32; zero where the mask is not."""
+    given = {} if mask is None else {"mask": mask, "other": 0.0}
     return tuple(
-        plt.load(ref.at[(*at, pl.ds(start, half))], mask=mask, other=0.0).astype(jnp.float32)
+        plt.load(ref.at[(*at, pl.ds(start, half))], **given).astype(jnp.float32)
         for start in (0, half)
     )
 
@@ -64,10 +65,9 @@ def _kernel(
 ):  # fmt: skip
     waypoints, heads, size = q_ref.shape
     half, dtype = size // 2, q_ref.dtype
-    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
     here = jnp.arange(wide) < waypoints
     which = pl.program_id(2)
-    last = which == shares
+    last = (which == shares).astype(jnp.int32)  # 1 for the share of what is the sample's own
 
     at_rows = (pl.ds(0, wide),)
     tables = tuple(_halves(ref, at_rows, here[:, None], half) for ref in (cos_ref, sin_ref))
@@ -79,15 +79,13 @@ def _kernel(
     def attend(state, keys, values, mask):
         """One more block of keys (two halves [S, H / 2]), values [S, H] and mask [S]."""
         total, norm, highest = state
-        score = sum(
-            pl.dot(a, b, trans_b=True, precision=precision) for a, b in zip(q, keys)
-        )  # fmt: skip
-        score = jnp.where(mask[None, :], score * scale, _LOWEST)
+        score = sum(product(a, b, trans_b=True) for a, b in zip(q, keys))
+        score = jnp.where(mask[None, :], score * scale, LOWEST)
         higher = jnp.maximum(highest, score.max(1))
         shrink = jnp.exp(highest - higher)
         # Where nothing counted yet, the lowest score equals the highest.
         weights = jnp.where(mask[None, :], jnp.exp(score - higher[:, None]), 0.0)
-        total = total * shrink[:, None] + pl.dot(weights.astype(dtype), values, precision=precision)
+        total = total * shrink[:, None] + product(weights.astype(dtype), values)
         return total, norm * shrink + weights.sum(1), higher
 
     def run(refs, first, steps, state):
@@ -113,16 +111,16 @@ def _kernel(
     state = (
         jnp.zeros((rows, size), jnp.float32),
         jnp.zeros(rows, jnp.float32),
-        jnp.full(rows, _LOWEST, jnp.float32),
+        jnp.full(rows, LOWEST, jnp.float32),
     )
     state = run(
         (shared_k_ref, shared_v_ref, shared_mask_ref),
         which * (share * _KEYS),
-        jnp.where(last, 0, share),
+        share * (1 - last),
         state,
     )
     own_steps = pl.cdiv(own_k_ref.shape[0], _KEYS)
-    state = run((own_k_ref, own_v_ref, own_mask_ref), 0, jnp.where(last, own_steps, 0), state)
+    state = run((own_k_ref, own_v_ref, own_mask_ref), 0, own_steps * last, state)
 
     def among(_, state):
         k = _halves(k_ref, at_rows, here[:, None], half)
@@ -130,12 +128,12 @@ def _kernel(
         values = plt.load(v_ref.at[pl.ds(0, wide), pl.ds(0, size)], mask=here[:, None], other=0.0)
         return attend(state, keys, values, here)
 
-    total, norm, highest = jax.lax.fori_loop(0, jnp.where(last, 1, 0), among, state)
+    total, norm, highest = jax.lax.fori_loop(0, last, among, state)
     out = (total / jnp.maximum(norm, 1e-30)[:, None]).reshape(wide, heads, size)
     plt.store(
         out_ref.at[pl.ds(0, wide), pl.ds(0, heads), pl.ds(0, size)], out, mask=here[:, None, None]
     )
-    log_sum = jnp.where(norm > 0, highest + jnp.log(jnp.maximum(norm, 1e-30)), _LOWEST)
+    log_sum = jnp.where(norm > 0, highest + jnp.log(jnp.maximum(norm, 1e-30)), LOWEST)
     plt.store(
         sum_ref.at[pl.ds(0, wide), pl.ds(0, heads)],
         log_sum.reshape(wide, heads),
@@ -178,7 +176,7 @@ def flow_attention(
     supported(q, shared, own)
     batch, samples, waypoints, heads, size = q.shape
     groups, prefix, suffix = k.shape[3], shared.k.shape[2], own.k.shape[3]
-    wide = max(16, pl.next_power_of_2(waypoints))
+    wide = power_of_two(waypoints)
     ratio = heads // groups
     # The query heads of a key-value head share a program where they fit one.
     together = ratio if _power_of_two(ratio) and wide * ratio <= _ROWS else 1

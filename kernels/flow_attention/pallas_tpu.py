@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from alpamayo_jax.kernels.dispatch import Unsupported
 from alpamayo_jax.kernels.flow_attention.pallas_gpu import supported
 from alpamayo_jax.kernels.flow_attention.reference import Keys, check_shapes, normed_and_rotated
+from alpamayo_jax.kernels.tiles import LOWEST
 
 Array = Any
 
 _KEYS = 256  # of a step
 _LANES = 128
-_LOWEST = -1e30
 _ROWS = 2048  # whose scores and sums fit VMEM
 
 
@@ -36,7 +36,7 @@ def _kernel(
     def _():
         total_ref[...] = jnp.zeros_like(total_ref)
         norm_ref[...] = jnp.zeros_like(norm_ref)
-        highest_ref[...] = jnp.full_like(highest_ref, _LOWEST)
+        highest_ref[...] = jnp.full_like(highest_ref, LOWEST)
 
     def product(a, b, contracted):
         return jax.lax.dot_general(
@@ -46,7 +46,7 @@ def _kernel(
     def attend(at, q, keys, values, mask):
         """Rows `at` meet keys [S, H] where mask [1, S] says so."""
         score = product(q, keys, ((1,), (1,)))
-        score = jnp.where(mask, score * scale, _LOWEST)
+        score = jnp.where(mask, score * scale, LOWEST)
         before = highest_ref[at, :1]
         higher = jnp.maximum(before, score.max(1, keepdims=True))
         shrink = jnp.exp(before - higher)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from alpamayo_jax.kernels.attention import Segment, attend_reference
+from alpamayo_jax.kernels.rotary import rotate
 
 Array = Any
 
@@ -39,10 +40,7 @@ def normed_and_rotated(x: Array, norm: Array, cos: Array, sin: Array, eps: float
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     wide = (wide * norm.astype(jnp.float32)).astype(x.dtype).astype(jnp.float32)
-    cos, sin = (table[..., None, :].astype(jnp.float32) for table in (cos, sin))
-    first, second = jnp.split(wide, 2, axis=-1)
-    turned = jnp.concatenate([-second, first], axis=-1)
-    return (wide * cos + turned * sin).astype(x.dtype)
+    return rotate(wide, cos.astype(jnp.float32), sin.astype(jnp.float32)).astype(x.dtype)
 
 
 def flow_attention_reference(

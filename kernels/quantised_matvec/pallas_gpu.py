@@ -13,6 +13,7 @@ from jax.experimental.pallas import triton as plt
 import jax.numpy as jnp
 
 from alpamayo_jax.kernels.dispatch import Unsupported
+from alpamayo_jax.kernels.tiles import product
 
 Array = Any
 
@@ -58,7 +59,6 @@ def _kernel(x_ref, values_ref, out_ref, *, steps: int, fp8: bool):
     start = pl.program_id(1) * (steps * _DEPTH)
     first = pl.program_id(0) * _COLUMNS
     columns_in = first + jnp.arange(_COLUMNS) < width
-    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
     def step(i, total):
         at = start + i * _DEPTH
@@ -71,7 +71,7 @@ def _kernel(x_ref, values_ref, out_ref, *, steps: int, fp8: bool):
             other=0,
             eviction_policy="evict_first",
         )
-        return total + pl.dot(rows, widen(bits, fp8, dtype), precision=precision)
+        return total + product(rows, widen(bits, fp8, dtype))
 
     total = jax.lax.fori_loop(0, steps, step, jnp.zeros((ROWS, _COLUMNS), jnp.float32))
     plt.store(out_ref.at[:, pl.ds(first, _COLUMNS)], total, mask=columns_in[None, :])
@@ -100,5 +100,5 @@ def matvec(x: Array, values: Array, scale: Array, *, interpret: bool) -> Array:
         interpret=interpret,
         name="quantised_matvec",
     )(rows, bits)
-    product = total.sum(0) * scale
-    return product.astype(x.dtype)[: x.size // depth].reshape(*x.shape[:-1], width)
+    scaled = (total.sum(0) * scale).astype(x.dtype)
+    return scaled[: x.size // depth].reshape(*x.shape[:-1], width)
