@@ -263,7 +263,7 @@ def name_nodes(graph: onnx.GraphProto, weights: Iterable[str], prefix: str = "")
     """
     counts: collections.Counter[str] = collections.Counter()
     taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    scopes = {weight: _module(weight) for weight in weights}
+    scopes = {weight: module_of(weight) for weight in weights}
 
     def visit(graph: onnx.GraphProto, prefix: str, outputs: set[str]) -> None:
         names = {}
@@ -314,7 +314,7 @@ def _scopes(
     return filled
 
 
-def _module(weight: str) -> str:
+def module_of(weight: str) -> str:
     """`a.layers.3.b.kernel` to `a/layers.3/b`."""
     parts: list[str] = []
     for part in weight.split(".")[:-1]:

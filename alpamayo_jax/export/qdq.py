@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 
 from alpamayo_jax.config import ConfigError
-from alpamayo_jax.export.onnx_graph import all_nodes, subgraphs
+from alpamayo_jax.export.onnx_graph import all_nodes, module_of, subgraphs
 from alpamayo_jax.export.weights import STACKED
 from alpamayo_jax.ops.number_formats import BLOCK, Quantised, quantise, scale_of
 from alpamayo_jax.quantise import Ranges, Recipe
@@ -180,7 +180,7 @@ def _dequantised(
     """Constants of a quantised kernel, and the nodes that make `name` of them in type `dtype`."""
     scale = np.asarray(q.scale).astype(dtype).reshape(-1)
     constants = {f"{name}.values": np.asarray(q.values)}
-    where = "/".join(name.split(".")[:-1])
+    where = module_of(name)
     if q.block_scale is not None:
         constants[f"{name}.block_scale"] = np.asarray(q.block_scale)
         constants[f"{name}.scale"] = scale[0].reshape(())
@@ -239,7 +239,7 @@ def _quantise_inputs(
                     top.initializer.append(tensor(constants[1], zero))
                 number = next(numbers)
                 names = [f"{layer}.input.{number}.{kind}" for kind in ("narrow", "rounded")]
-                where = layer.replace(".", "/") + f"/input.{number}"
+                where = f"{module_of(kernel)}/input.{number}"
                 nodes.append(
                     helper.make_node(
                         "QuantizeLinear", [value, *constants], names[:1],
