@@ -108,7 +108,7 @@ def _row(artefact) -> dict:
     return {
         "stage": artefact.stage,
         "file": artefact.file,
-        "largest error": max(parity.errors.values()) if parity else float("nan"),
+        "largest error": f"{max(parity.errors.values()):.1e}" if parity else "-",
         "valid": "yes" if artefact.valid else artefact.note,
     }
 

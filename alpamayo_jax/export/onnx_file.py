@@ -1,9 +1,10 @@
 """Stages as ONNX files: conversion, clean-up, weights inside or beside."""
 
+import contextlib
 import logging
 import pathlib
 import warnings
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 
@@ -39,8 +40,7 @@ def convert(stage: Stage) -> Any:
         return tuple(results[name] for name in outputs)
 
     shapes = (*stage.weight_shapes.values(), *stage.inputs.values())
-    with warnings.catch_warnings(), _quiet("onnx_ir", "jax2onnx"):
-        warnings.simplefilter("ignore")
+    with _quiet():
         try:
             model = jax2onnx.to_onnx(
                 positional, inputs=shapes, model_name=stage.name, opset=OPSET, return_mode="proto"
@@ -121,18 +121,14 @@ def write(model: Any, path: pathlib.Path) -> None:
         raise InputError(f"{path.name} is no valid ONNX model: {error}") from error
 
 
-class _quiet:
-    """Keeps libraries from logging below the level of errors."""
-
-    def __init__(self, *names: str):
-        self._loggers = [logging.getLogger(name) for name in names]
-
-    def __enter__(self) -> None:
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: Any) -> None:
-        for logger, level in zip(self._loggers, self._levels):
-            logger.setLevel(level)
-
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, and no log lines below errors: the converter lists every shape."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
