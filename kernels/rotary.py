@@ -57,4 +57,4 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     # Of two products in a sum a compiler may fuse either one into a multiply-add, and its choice
     # changes the last bit between a scan over layers and its unrolled twin. The selection (which
     # never selects) leaves it only one.
-    return x * cos + jnp.where(jnp.isnan(sin), 0, turned)
+    return x * cos + jnp.where(jnp.isnan(sin), turned.dtype.type(0), turned)
