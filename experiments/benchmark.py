@@ -2,6 +2,7 @@
 
     python experiments/benchmark.py --suite=policy --preset=moderate --compare=transformers \\
         --num_samples=1,6,16 --workdir=OUT
+    python experiments/benchmark.py --suite=kernels --workdir=OUT
     python experiments/benchmark.py --suite=train --workdir=OUT
     python experiments/benchmark.py --suite=data --workdir=OUT
     python experiments/benchmark.py --suite=rl --workdir=OUT
@@ -17,6 +18,9 @@ Suites:
             compilation, and from the start of a process to its first trajectory. A model too large
             for this CPU is compiled for an H100 from its shapes instead, and its programs counted
     first   only that: seconds from the start of this process to its first trajectory
+    kernels every operation that has kernels, at the shapes of the 10B policy: XLA and each kernel in
+            turns, the floor, and how far they are apart. Without a GPU or TPU, XLA at small shapes,
+            and for which chips the kernels lower and compile
     train   a train step of stage 1: seconds, tokens per second, share of the peak (MFU); the tiny
             policy, and the 0.5B policy of the paper (on CPUs of its widths but with two layers),
             beside Qwen3-VL of transformers with the same weights, batch and threads, in turns
@@ -45,7 +49,7 @@ from absl import flags
 
 from alpamayo_jax import cli, files
 from alpamayo_jax.benchmark import (
-    ahead, data, first, policy, rollouts, sim, streaming, timing, train, vision,
+    ahead, data, first, kernels, policy, rollouts, sim, streaming, timing, train, vision,
 )  # fmt: skip
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.policy import load_policy
@@ -167,15 +171,20 @@ def _streaming() -> dict:
     return streaming.run(load_policy(_CHECKPOINT.value), source, clips, settings=settings)
 
 
+def _kernels() -> dict:
+    return kernels.run(rounds=_ROUNDS.value)
+
+
 SUITES = {
     "policy": _policy, "first": _first, "train": _train, "data": _data, "rl": _rl, "sim": _sim,
-    "vision": _vision, "streaming": _streaming,
+    "vision": _vision, "streaming": _streaming, "kernels": _kernels,
 }  # fmt: skip
 # What the table shows of a suite whose rows say more than fits.
 COLUMNS = {
     "policy": ("median", "spread", "floor", "ratio_to_floor", "transformers", "ratio_to_comparison",
                "ratio_to_comparison_shared", "ratio_of_flops", "ratio_of_bytes", "compile",
                "memory_mib", "status"),
+    "kernels": ("median", "spread", "floor", "ratio_to_floor", "speedup", "error", "status"),
 }  # fmt: skip
 _SUITE = flags.DEFINE_enum("suite", None, list(SUITES), "What is measured.", required=True)
 

@@ -7,17 +7,27 @@ import jax
 import jax.numpy as jnp
 
 from alpamayo_jax.kernels import dispatch
-from alpamayo_jax.kernels.banded_solve import pallas_gpu, pallas_tpu
 from alpamayo_jax.kernels.banded_solve.reference import cholesky, cholesky_solve, solve_reference
 
 Array = Any
 
 __all__ = ["banded_solve", "cholesky", "cholesky_solve"]
 
-_CANDIDATES = {
-    "xla": solve_reference,
-    "pallas": dispatch.pallas(gpu=pallas_gpu.solve, tpu=pallas_tpu.solve),
-}
+
+def _gpu(*args, **kwargs):
+    # Pallas takes long to import, and only who uses it should wait.
+    from alpamayo_jax.kernels.banded_solve import pallas_gpu
+
+    return pallas_gpu.solve(*args, **kwargs)
+
+
+def _tpu(*args, **kwargs):
+    from alpamayo_jax.kernels.banded_solve import pallas_tpu
+
+    return pallas_tpu.solve(*args, **kwargs)
+
+
+_CANDIDATES = {"xla": solve_reference, "pallas": dispatch.pallas(gpu=_gpu, tpu=_tpu)}
 
 
 def banded_solve(

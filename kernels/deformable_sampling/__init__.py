@@ -1,13 +1,11 @@
 """Deformable sampling: weighted sums of bilinear readings of images; forward and backward."""
 
-import functools
 from typing import Any, Sequence
 
 import chex
 import jax
 
 from alpamayo_jax.kernels import dispatch
-from alpamayo_jax.kernels.deformable_sampling import pallas_gpu, pallas_tpu
 from alpamayo_jax.kernels.deformable_sampling.reference import hats, sample_reference
 
 Array = Any
@@ -50,29 +48,35 @@ def deformable_sampling(
     )  # fmt: skip
 
 
-def _with_gradient(forward, backward):
-    """A kernel whose gradient is another kernel."""
+def _with_gradient(kernels: Any, arguments: tuple[Any, ...], interpret: bool) -> Array:
+    """The forward kernel, with the backward one for its gradient."""
 
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-    def sample(values, columns, x, y, weights, interpret):
-        return forward(values, columns, x, y, weights, interpret=interpret)
+    @jax.custom_vjp
+    def sample(*arguments):
+        return kernels.forward(*arguments, interpret=interpret)
 
-    def run_forward(values, columns, x, y, weights, interpret):
-        arguments = values, columns, x, y, weights
-        return forward(*arguments, interpret=interpret), arguments
+    def forward(*arguments):
+        return sample(*arguments), arguments
 
-    def run_backward(interpret, arguments, cotangent):
-        slopes = backward(*arguments, cotangent, interpret=interpret)
+    def backward(arguments, cotangent):
+        slopes = kernels.backward(*arguments, cotangent, interpret=interpret)
         return slopes[0], None, *slopes[1:]
 
-    sample.defvjp(run_forward, run_backward)
-    return lambda *arguments, interpret: sample(*arguments, interpret)
+    sample.defvjp(forward, backward)
+    return sample(*arguments)
 
 
-_CANDIDATES = {
-    "xla": sample_reference,
-    "pallas": dispatch.pallas(
-        gpu=_with_gradient(pallas_gpu.forward, pallas_gpu.backward),
-        tpu=_with_gradient(pallas_tpu.forward, pallas_tpu.backward),
-    ),
-}
+def _gpu(*arguments, interpret: bool):
+    # Pallas takes long to import, and only who uses it should wait.
+    from alpamayo_jax.kernels.deformable_sampling import pallas_gpu
+
+    return _with_gradient(pallas_gpu, arguments, interpret)
+
+
+def _tpu(*arguments, interpret: bool):
+    from alpamayo_jax.kernels.deformable_sampling import pallas_tpu
+
+    return _with_gradient(pallas_tpu, arguments, interpret)
+
+
+_CANDIDATES = {"xla": sample_reference, "pallas": dispatch.pallas(gpu=_gpu, tpu=_tpu)}

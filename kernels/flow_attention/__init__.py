@@ -12,7 +12,6 @@ from typing import Any, Callable, Sequence
 import jax
 
 from alpamayo_jax.kernels import dispatch
-from alpamayo_jax.kernels.flow_attention import pallas_gpu, pallas_tpu
 from alpamayo_jax.kernels.flow_attention.reference import Keys, flow_attention_reference
 
 Array = Any
@@ -20,30 +19,42 @@ Array = Any
 __all__ = ["Keys", "flow_attention"]
 
 
-def _with_reference_gradient(kernel: Callable[..., Array]) -> Callable[..., Array]:
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-    def attention(options, *arguments):
-        scale, eps, interpret = options
-        return kernel(*arguments, scale=scale, eps=eps, interpret=interpret)
+def _with_reference_gradient(
+    kernel: Callable[..., Array], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Array:
+    """kernel(*arguments, **options) with the gradient of the reference."""
+    reference = functools.partial(
+        flow_attention_reference, scale=options["scale"], eps=options["eps"]
+    )
 
-    def forward(options, *arguments):
-        return attention(options, *arguments), arguments
+    @jax.custom_vjp
+    def attention(*arguments):
+        return kernel(*arguments, **options)
 
-    def backward(options, arguments, cotangent):
-        reference = functools.partial(flow_attention_reference, scale=options[0], eps=options[1])
+    def forward(*arguments):
+        return attention(*arguments), arguments
+
+    def backward(arguments, cotangent):
         return jax.vjp(reference, *arguments)[1](cotangent)
 
     attention.defvjp(forward, backward)
-    return lambda *arguments, scale, eps, interpret: attention((scale, eps, interpret), *arguments)
+    return attention(*arguments)
 
 
-_CANDIDATES = {
-    "xla": flow_attention_reference,
-    "pallas": dispatch.pallas(
-        gpu=_with_reference_gradient(pallas_gpu.flow_attention),
-        tpu=_with_reference_gradient(pallas_tpu.flow_attention),
-    ),
-}
+def _gpu(*arguments, **options):
+    # Pallas takes long to import, and only who uses it should wait.
+    from alpamayo_jax.kernels.flow_attention import pallas_gpu
+
+    return _with_reference_gradient(pallas_gpu.flow_attention, arguments, options)
+
+
+def _tpu(*arguments, **options):
+    from alpamayo_jax.kernels.flow_attention import pallas_tpu
+
+    return _with_reference_gradient(pallas_tpu.flow_attention, arguments, options)
+
+
+_CANDIDATES = {"xla": flow_attention_reference, "pallas": dispatch.pallas(gpu=_gpu, tpu=_tpu)}
 
 
 def flow_attention(

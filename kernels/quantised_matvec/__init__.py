@@ -5,12 +5,24 @@ from typing import Any, Sequence
 import chex
 
 from alpamayo_jax.kernels import dispatch
-from alpamayo_jax.kernels.quantised_matvec import pallas_gpu, pallas_tpu
 from alpamayo_jax.kernels.quantised_matvec.reference import quantised_matvec_reference
 
 Array = Any
 
 __all__ = ["quantised_matvec"]
+
+
+def _gpu(*args, **kwargs):
+    # Pallas takes long to import, and only who uses it should wait.
+    from alpamayo_jax.kernels.quantised_matvec import pallas_gpu
+
+    return pallas_gpu.matvec(*args, **kwargs)
+
+
+def _tpu(*args, **kwargs):
+    from alpamayo_jax.kernels.quantised_matvec import pallas_tpu
+
+    return pallas_tpu.matvec(*args, **kwargs)
 
 
 def _triton(x: Array, values: Array, scale: Array, *, interpret: bool) -> Array:
@@ -22,7 +34,7 @@ def _triton(x: Array, values: Array, scale: Array, *, interpret: bool) -> Array:
 
 _CANDIDATES = {
     "xla": quantised_matvec_reference,
-    "pallas": dispatch.pallas(gpu=pallas_gpu.matvec, tpu=pallas_tpu.matvec),
+    "pallas": dispatch.pallas(gpu=_gpu, tpu=_tpu),
     "triton": _triton,
 }
 
