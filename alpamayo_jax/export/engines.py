@@ -9,8 +9,6 @@ from alpamayo_jax.export import manifest as manifests
 from alpamayo_jax.export import tensorrt
 from alpamayo_jax.export.manifest import Artefact
 
-TIMING_CACHE = "timing.cache"
-
 
 def write_engines(
     artefacts: Sequence[Artefact], folder: pathlib.Path, target: str
@@ -37,9 +35,7 @@ def write_engines(
     for artefact in artefacts:
         logging.info("tensorrt: %s", artefact.stage)
         engine = folder / f"{artefact.stage}.engine"
-        report = tensorrt.build_engine(
-            folder / artefact.file, engine, target, timing_cache=folder / TIMING_CACHE
-        )
+        report = tensorrt.build_engine(folder / artefact.file, engine, target)
         layers = folder / f"{artefact.stage}.layers.json"
         report.save(layers)
         files = dict(artefact.files)

@@ -60,11 +60,10 @@ def four_bit_product(path):
 
 
 @needs_tensorrt
-def test_an_engine_is_built_with_report_and_timing_cache(tmp_path):
-    engine, cache = tmp_path / "up.engine", tmp_path / "timing.cache"
-    report = build_engine(product(tmp_path / "up.onnx"), engine, "sm120", timing_cache=cache)
+def test_an_engine_is_built_with_its_report(tmp_path):
+    engine = tmp_path / "up.engine"
+    report = build_engine(product(tmp_path / "up.onnx"), engine, "sm120")
     assert engine.stat().st_size == report.bytes > 1000
-    assert cache.stat().st_size > 0
     assert report.target == "sm120"
     assert report.inputs == {"x": ["FLOAT", 4, 64]}
     assert report.outputs == {"y": ["FLOAT", 4, 32]}
@@ -74,8 +73,6 @@ def test_an_engine_is_built_with_report_and_timing_cache(tmp_path):
     report.save(tmp_path / "up.layers.json")
     layers = json.loads((tmp_path / "up.layers.json").read_text())["layers"]
     assert len(layers) == details["num_layers"]
-    again = build_engine(tmp_path / "up.onnx", engine, "sm120", timing_cache=cache)
-    assert abs(again.bytes - report.bytes) < 0.1 * report.bytes
 
 
 @needs_tensorrt

@@ -22,7 +22,7 @@ class Library:
         def call(*args):
             if name in self.failing:
                 return self.failing[name]
-            return getattr(self, f"_{name}", lambda *args: 0)(*args)
+            return vars(Library).get(f"_{name}", lambda *args: 0)(self, *args)
 
         return call
 

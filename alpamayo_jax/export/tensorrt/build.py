@@ -70,22 +70,18 @@ class EngineReport:
 
 
 def build_engine(
-    model: str | os.PathLike,
-    engine: str | os.PathLike,
-    target: str,
-    *,
-    timing_cache: str | os.PathLike | None = None,
+    model: str | os.PathLike, engine: str | os.PathLike, target: str
 ) -> EngineReport:
     """Builds an engine from an ONNX file; weights in files beside it are found.
 
-    The network is strongly typed: number formats are those of the graph, Q/DQ nodes included.
+    The network is strongly typed: number formats are those of the graph, Q/DQ nodes included. There
+    is no timing cache: TensorRT for RTX times nothing while it builds, and compiles its kernels on
+    the GPU when an engine first runs, see `runner.Engine`.
 
     Args:
       model: the ONNX file.
       engine: where the engine is written; whole or not at all.
       target: one of `targets.BUILT_HERE`.
-      timing_cache: a file that is read where it exists, and written: builds that follow take from it
-        what they have in common.
 
     Raises:
       ConfigError: an unsuitable target, no TensorRT, or an operator that the target rejects.
@@ -108,11 +104,6 @@ def build_engine(
     capability = getattr(trt.ComputeCapability, target.upper())
     config.set_compute_capability(capability, 0)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    known = b""
-    if timing_cache is not None and pathlib.Path(timing_cache).is_file():
-        known = pathlib.Path(timing_cache).read_bytes()
-    cache = config.create_timing_cache(known)
-    config.set_timing_cache(cache, True)
     data = builder.build_serialized_network(network, config)
     if data is None:
         raise ConfigError(f"{target} rejects {model.name}: {_build_error(log)}")
@@ -131,8 +122,6 @@ def build_engine(
             file.write(memoryview(data))
             file.flush()
             os.fsync(file.fileno())
-        if timing_cache is not None:
-            write_bytes(timing_cache, bytes(memoryview(cache.serialize())))
     except OSError as error:
         raise InputError(
             f"{engine} ({data.nbytes / 2**20:.1f} MiB) cannot be written: {error.strerror}; nothing of "
