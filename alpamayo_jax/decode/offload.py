@@ -2,7 +2,7 @@
 
 Every pass over a tower then reads its layers over the bus: once per prefill, once per decoded token
 and once per flow step, so this is for cards on which the policy does not run otherwise. What a layer
-computes is the same to the bit.
+computes is the same, up to the rounding of products that a compiler fuses in another way.
 """
 
 from typing import Any, Mapping

@@ -90,7 +90,7 @@ class DriveTest(parameterized.TestCase):
         # Only what stands before the first image is as before.
         index = _policy().processor.inputs([_at(0)]).image_index[0]
         assert [prompt - r.computed_tokens for r in reports[1:]] == [(index >= 0).argmax()] * 2
-        assert reports[0].proposed == 0 and all(r.proposed > 0 for r in reports[1:])
+        assert reports[0].proposed == 0
         assert all(2 <= r.said_tokens <= 12 for r in reports)
 
     def test_the_same_moment_asked_again(self):

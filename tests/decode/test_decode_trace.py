@@ -1,6 +1,7 @@
 """The rules by which samples go on and end, on tokens that somebody else has drawn."""
 
 import dataclasses
+import functools
 
 from absl.testing import parameterized
 import jax
@@ -11,7 +12,7 @@ import pytest
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.decode.trace import Rules
-from alpamayo_jax.testing.tiny import tiny_config
+from alpamayo_jax.testing.tiny import quick_jit, tiny_config
 from alpamayo_jax.tokens.vocabulary import special_token_id
 
 _CONFIG = tiny_config()
@@ -25,13 +26,18 @@ def _settings(size, **fields):
     return SampleSettings(num_samples=1, max_new_tokens=size, **fields)
 
 
+@functools.cache
+def _write(rules):
+    return quick_jit(rules.write)
+
+
 def _written(rules, *rows):
     """What the rules make of rows of drawn tokens; one sample each."""
     rows = np.array(rows, np.int32)[None]
     trace = rules.begin(1, rows.shape[1])
     for index in range(rows.shape[-1]):
         logprob = jnp.full(rows.shape[:2], -1.0)
-        trace, said = rules.write(trace, index, jnp.asarray(rows[..., index]), logprob)
+        trace, said = _write(rules)(trace, index, jnp.asarray(rows[..., index]), logprob)
         np.testing.assert_array_equal(said, trace.token_ids[..., index])
     return trace
 
@@ -112,11 +118,12 @@ class WritingTest(parameterized.TestCase):
         """A sample at its own place draws what it would draw with all others there."""
         rules = Rules(_CONFIG, dataclasses.replace(_settings(4), num_samples=3))
         logits = jax.random.normal(jax.random.key(1), (2, 3, _CONFIG.language.vocab_size))
+        draw = quick_jit(rules.draw)
         for key in (jax.random.key(2), jax.random.split(jax.random.key(3))):
             places = np.array([[0, 2, 1], [2, 2, 0]])
-            mixed, _ = rules.draw(logits, key, jnp.asarray(places))
+            mixed, _ = draw(logits, key, jnp.asarray(places))
             for place in range(3):
-                together, _ = rules.draw(logits, key, place)
+                together, _ = draw(logits, key, jnp.full((2, 3), place))
                 at = places == place
                 np.testing.assert_array_equal(np.asarray(mixed)[at], np.asarray(together)[at])
 
