@@ -5,15 +5,12 @@ Every operation has "xla", its reference, which runs everywhere and says what th
 do what it is asked for (a platform, a shape, a type) raises `Unsupported` while it is traced.
 """
 
-from typing import Any, Callable, Literal, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import jax
 from jax.sharding import get_abstract_mesh
 
-from alpamayo_jax.config import ConfigError
-
-Implementation = Literal["auto", "xla", "pallas", "triton"]
-IMPLEMENTATIONS: tuple[str, ...] = ("auto", "xla", "pallas", "triton")
+from alpamayo_jax.config import IMPLEMENTATIONS, ConfigError
 
 # "auto" takes the first of these that supports the call. A kernel comes before "xla" only where it
 # was measured to be faster on that platform at the shapes of the real model; none has been yet.
@@ -72,7 +69,7 @@ def run(
 
     Args:
       name: of the operation, for messages.
-      implementation: one of `IMPLEMENTATIONS`, or several names: the first that supports the call.
+      implementation: one of `config.IMPLEMENTATIONS`, or several names: the first that supports the call.
       candidates: "xla" and others, all with one signature; those other than "xla" also take
         `interpret`.
       *args, **kwargs: of the operation.

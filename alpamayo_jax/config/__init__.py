@@ -7,11 +7,13 @@ static argument of `jax.jit`. Unknown keys are errors; the unknown fields of a r
 
 from alpamayo_jax.config.building import ConfigError, build
 from alpamayo_jax.config.model import (
+    IMPLEMENTATIONS,
     RELEASES,
     ActionProjConfig,
     ActionSpaceConfig,
     ExpertConfig,
     FlowConfig,
+    KernelConfig,
     LanguageConfig,
     ModelConfig,
     PrecisionConfig,
@@ -24,6 +26,7 @@ from alpamayo_jax.config.scene import COMPRESSORS, FlexConfig, SceneConfig, Trip
 
 __all__ = [
     "COMPRESSORS",
+    "IMPLEMENTATIONS",
     "RELEASES",
     "ActionProjConfig",
     "ActionSpaceConfig",
@@ -31,6 +34,7 @@ __all__ = [
     "ExpertConfig",
     "FlexConfig",
     "FlowConfig",
+    "KernelConfig",
     "LanguageConfig",
     "ModelConfig",
     "PrecisionConfig",

@@ -6,6 +6,7 @@ from typing import Any, Mapping
 from alpamayo_jax.config.building import ConfigError, build
 from alpamayo_jax.config.scene import COMPRESSORS, SceneConfig
 
+IMPLEMENTATIONS = ("auto", "xla", "pallas", "triton")  # of operations, see `KernelConfig`
 RELEASES = ("alpamayo_r1", "alpamayo1_5")
 
 
@@ -246,6 +247,36 @@ class PrecisionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class KernelConfig:
+    """Which implementation of attention, norms and gated units runs; all compute the same.
+
+    "auto" is what was measured to be fastest on the platform, and "xla" until then. "pallas" and
+    "triton" take those kernels where there is one for the call, and "xla" where not. Kernels run on
+    one device: they do not take a layout over several.
+    """
+
+    implementation: str = "auto"
+    interpret: bool = False  # run kernels as plain XLA, on any platform: for tests, slow
+
+    def __post_init__(self):
+        if self.implementation not in IMPLEMENTATIONS:
+            raise ConfigError(
+                f"kernels.implementation {self.implementation!r} is unknown; "
+                f"known: {', '.join(IMPLEMENTATIONS)}"
+            )
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Implementations to try, the first that supports a call runs."""
+        return tuple(dict.fromkeys((self.implementation, "xla")))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything but "xla" may run."""
+        return self.implementation not in ("auto", "xla")
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Everything needed to build, load and run one policy."""
 
@@ -261,6 +292,7 @@ class ModelConfig:
     prompt: PromptConfig = PromptConfig()
     scene: SceneConfig = SceneConfig()
     precision: PrecisionConfig = PrecisionConfig()
+    kernels: KernelConfig = KernelConfig()
 
     def __post_init__(self):
         if self.release not in RELEASES:

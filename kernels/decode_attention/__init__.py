@@ -4,7 +4,6 @@ from typing import Any, Sequence
 
 from alpamayo_jax.kernels import dispatch
 from alpamayo_jax.kernels.attention import Segment
-from alpamayo_jax.kernels.decode_attention import pallas_gpu, pallas_tpu
 from alpamayo_jax.kernels.decode_attention.reference import (
     decode_attention_reference,
     with_reference_gradient,
@@ -14,13 +13,21 @@ Array = Any
 
 __all__ = ["decode_attention"]
 
-_CANDIDATES = {
-    "xla": decode_attention_reference,
-    "pallas": dispatch.pallas(
-        gpu=with_reference_gradient(pallas_gpu.decode_attention),
-        tpu=with_reference_gradient(pallas_tpu.decode_attention),
-    ),
-}
+
+def _gpu(*args, **kwargs):
+    # Pallas takes long to import, and only who uses it should wait.
+    from alpamayo_jax.kernels.decode_attention import pallas_gpu
+
+    return with_reference_gradient(pallas_gpu.decode_attention)(*args, **kwargs)
+
+
+def _tpu(*args, **kwargs):
+    from alpamayo_jax.kernels.decode_attention import pallas_tpu
+
+    return with_reference_gradient(pallas_tpu.decode_attention)(*args, **kwargs)
+
+
+_CANDIDATES = {"xla": decode_attention_reference, "pallas": dispatch.pallas(gpu=_gpu, tpu=_tpu)}
 
 
 def decode_attention(

@@ -64,6 +64,7 @@ def by_query(out: Array, queries: int) -> Array:
     return jnp.moveaxis(out, 1, 3).reshape(batch, samples, queries, -1, size)
 
 
+@functools.cache
 def with_reference_gradient(kernel: Callable[..., Array]) -> Callable[..., Array]:
     """`kernel(q, shared, own, scale=, interpret=)` with the gradient of the reference."""
 

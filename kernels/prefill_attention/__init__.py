@@ -3,27 +3,29 @@
 from typing import Any, Sequence
 
 from alpamayo_jax.kernels import dispatch
-from alpamayo_jax.kernels.prefill_attention import pallas_gpu, pallas_tpu
+from alpamayo_jax.kernels.attention import KeyRange
 from alpamayo_jax.kernels.prefill_attention.gradient import differentiable
-from alpamayo_jax.kernels.prefill_attention.reference import (
-    KeyRange,
-    MRope,
-    causal_range,
-    prefill_attention_reference,
-    prefix_range,
-    segment_range,
-)
+from alpamayo_jax.kernels.prefill_attention.reference import MRope, prefill_attention_reference
 
 Array = Any
 
-__all__ = [
-    "KeyRange", "MRope", "causal_range", "prefill_attention", "prefix_range", "segment_range",
-]  # fmt: skip
+__all__ = ["MRope", "prefill_attention"]
 
-_CANDIDATES = {
-    "xla": prefill_attention_reference,
-    "pallas": dispatch.pallas(gpu=differentiable(pallas_gpu), tpu=differentiable(pallas_tpu)),
-}
+
+def _gpu(*args, **kwargs):
+    # Pallas takes long to import, and only who uses it should wait.
+    from alpamayo_jax.kernels.prefill_attention import pallas_gpu
+
+    return differentiable(pallas_gpu)(*args, **kwargs)
+
+
+def _tpu(*args, **kwargs):
+    from alpamayo_jax.kernels.prefill_attention import pallas_tpu
+
+    return differentiable(pallas_tpu)(*args, **kwargs)
+
+
+_CANDIDATES = {"xla": prefill_attention_reference, "pallas": dispatch.pallas(gpu=_gpu, tpu=_tpu)}
 
 
 def prefill_attention(

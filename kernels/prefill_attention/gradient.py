@@ -6,11 +6,13 @@ from typing import Any, Callable
 import jax
 import jax.numpy as jnp
 
-from alpamayo_jax.kernels.prefill_attention.reference import KeyRange, MRope, check_shapes
+from alpamayo_jax.kernels.attention import KeyRange
+from alpamayo_jax.kernels.prefill_attention.reference import MRope, check_shapes
 
 Array = Any
 
 
+@functools.cache
 def differentiable(chip: Any) -> Callable[..., Array]:
     """`prefill_attention` from a chip's kernels, with a gradient for q, k and v.
 

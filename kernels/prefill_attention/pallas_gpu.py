@@ -14,8 +14,9 @@ from jax.experimental.pallas import triton as plt
 import jax.numpy as jnp
 
 from alpamayo_jax.kernels import tiles
+from alpamayo_jax.kernels.attention import KeyRange
 from alpamayo_jax.kernels.prefill_attention.gradient import block_bounds
-from alpamayo_jax.kernels.prefill_attention.reference import KeyRange, MRope
+from alpamayo_jax.kernels.prefill_attention.reference import MRope
 from alpamayo_jax.kernels.tiles import LOG2_E, LOWEST, load_rows, load_vector, product
 
 Array = Any

@@ -12,8 +12,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
+from alpamayo_jax.kernels.attention import KeyRange
 from alpamayo_jax.kernels.prefill_attention.gradient import block_bounds
-from alpamayo_jax.kernels.prefill_attention.reference import KeyRange, MRope
+from alpamayo_jax.kernels.prefill_attention.reference import MRope
 from alpamayo_jax.kernels.tiles import LOWEST
 
 Array = Any
