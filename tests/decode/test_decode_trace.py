@@ -123,7 +123,7 @@ class WritingTest(parameterized.TestCase):
             places = np.array([[0, 2, 1], [2, 2, 0]])
             mixed, _ = draw(logits, key, jnp.asarray(places))
             for place in range(3):
-                together, _ = draw(logits, key, jnp.full((2, 3), place))
+                together, _ = draw(logits, key, place)
                 at = places == place
                 np.testing.assert_array_equal(np.asarray(mixed)[at], np.asarray(together)[at])
 
