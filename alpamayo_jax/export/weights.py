@@ -1,8 +1,10 @@
 """Parameters by dotted name, layer by layer where programs have no loop over layers."""
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 import jax
+
+from alpamayo_jax.layers.stack import Layers
 
 # Subtrees whose leaves have a leading layer axis.
 STACKED = ("blocks", "layers", "deepstack_merger_list", "image_layers", "cross_layers")
@@ -18,34 +20,6 @@ READS = {
     "policy": ("vlm.", "expert.", "action_in_proj.", "action_out_proj."),
 }
 _PRETRAINING = "vlm.scene.decoder."  # renders images from planes; no program drives with it
-
-
-class Layers:
-    """Arrays of one parameter of all layers, in place of the array that stacks them.
-
-    It has what a loop over layers asks of a stacked array: `shape`, `dtype`, one layer by number and
-    a run of layers by slice.
-    """
-
-    def __init__(self, arrays: Sequence[Any]):
-        self._arrays = tuple(arrays)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self._arrays), *self._arrays[0].shape)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> Any:
-        return self._arrays[0].dtype
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return Layers(self._arrays[index])
-        return self._arrays[int(index)]
 
 
 def named(params: Mapping[str, Any], *, by_layer: bool) -> dict[str, Any]:

@@ -2,9 +2,14 @@
 
 `run_stack` scans over that axis (small programs, quick to compile) or unrolls it (for exporters
 that take no loop). Both read the same parameters and give the same bits.
+
+A loop over stacked parameters cuts every layer's matrices out of the stack before a library
+multiplies with them: where few tokens are computed at a time, decoding, most bytes that move are
+these copies. `separate` keeps every layer's parameters in arrays of their own, which costs a longer
+program and no copies.
 """
 
-from typing import Any, Callable
+from typing import Any, Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -18,6 +23,80 @@ REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+
+
+STACKS = ("blocks", "layers")  # subtrees that `separate` takes apart
+
+
+@jax.tree_util.register_pytree_node_class
+class Layers:
+    """Arrays of one parameter of all layers, in place of the array that stacks them.
+
+    It has what a loop over layers asks of a stacked array: `shape`, `dtype`, one layer by number and
+    a run of layers by slice.
+    """
+
+    def __init__(self, arrays: Sequence[Any]):
+        self.arrays = tuple(arrays)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.arrays), *self.arrays[0].shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self.arrays[0].dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Layers(self.arrays[index])
+        return self.arrays[int(index)]
+
+    def tree_flatten(self) -> tuple[tuple, None]:
+        return self.arrays, None
+
+    @classmethod
+    def tree_unflatten(cls, aux: None, arrays: Sequence[Any]) -> "Layers":
+        del aux
+        return cls(arrays)
+
+
+def separate(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with the towers' layers in arrays of their own, see the top of this module.
+
+    Programs of such parameters have no loop over layers. They compute the same up to rounding.
+
+    Args:
+      params: nested dict, stacked; quantised matrices stay stacked.
+    """
+
+    def walk(tree: Any, inside: bool) -> Any:
+        if isinstance(tree, Mapping):
+            return {key: walk(value, inside or key in STACKS) for key, value in tree.items()}
+        if not inside or isinstance(tree, (Layers, Quantised)):
+            return tree
+        return Layers([tree[index] for index in range(tree.shape[0])])
+
+    return walk(params, False)
+
+
+def stacked(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `separate`."""
+    join = lambda leaf: jnp.stack(leaf.arrays) if _is_layers(leaf) else leaf  # noqa: E731
+    return jax.tree.map(join, dict(params), is_leaf=_is_layers)
+
+
+def one_layer(params: Any, index: int) -> Any:
+    """Layer `index` of a stacked tree, whichever way its leaves hold the layers."""
+    return jax.tree.map(lambda leaf: leaf[index], params, is_leaf=_is_layers)
+
+
+def _is_layers(leaf: Any) -> bool:
+    return isinstance(leaf, Layers)
 
 
 def stacked_params(
@@ -47,7 +126,7 @@ def stacked_params(
         return module.param(name, init)
     stored = module.get_variable("params", name)
     leaves = jax.tree_util.tree_leaves_with_path(
-        stored, is_leaf=lambda leaf: isinstance(leaf, Quantised)
+        stored, is_leaf=lambda leaf: isinstance(leaf, (Quantised, Layers))
     )
     found = {path: leaf.shape for path, leaf in leaves}
     declared = jax.eval_shape(init, jax.random.key(0))
@@ -99,20 +178,25 @@ def run_stack(
 
     if remat != "none":
         body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=unroll)
-    start, stop = layers or (0, jax.tree.leaves(params)[0].shape[0])
-    if any(map(_on_host, jax.tree.leaves(params))):
+    leaves = jax.tree.leaves(params, is_leaf=_is_layers)
+    start, stop = layers or (0, leaves[0].shape[0])
+    if any(map(_on_host, leaves)):
         return _run_from_host(body, params, carry, xs, start, stop)
     if layers is not None:
-        params = jax.tree.map(lambda a: a[start:stop], params)
-    if not unroll:
+        params = jax.tree.map(lambda a: a[start:stop], params, is_leaf=_is_layers)
+    apart = any(map(_is_layers, leaves))
+    if not unroll and not apart:
         return jax.lax.scan(body, carry, (params, xs))
 
     ys = []
     for index in range(stop - start):
-        inputs = jax.tree.map(lambda a: a[index], (params, xs))
+        inputs = one_layer((params, xs), index)
         # The barrier keeps the compiler from fusing across layers, as the loop's edge does;
-        # otherwise the two forms differ in the last bit.
-        carry, inputs = jax.lax.optimization_barrier((carry, inputs))
+        # otherwise the two forms differ in the last bit. A slice behind it would be a copy.
+        if apart:
+            carry = jax.lax.optimization_barrier(carry)
+        else:
+            carry, inputs = jax.lax.optimization_barrier((carry, inputs))
         carry, y = body(carry, inputs)
         ys.append(y)
     return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)

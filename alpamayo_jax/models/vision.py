@@ -8,11 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alpamayo_jax.config import VisionConfig
+from alpamayo_jax.config import KernelConfig, VisionConfig
+from alpamayo_jax.kernels.attention import prefix_range
 from alpamayo_jax.layers.block import VisionBlock
 from alpamayo_jax.layers.linear import INIT_STD, Linear
 from alpamayo_jax.layers.norms import LayerNorm
-from alpamayo_jax.layers.stack import run_stack, stacked_params
+from alpamayo_jax.layers.stack import one_layer, run_stack, stacked_params
 from alpamayo_jax.layout import gathered, place
 from alpamayo_jax.ops.rope import vision_rope_table
 from alpamayo_jax.sharding import Layout
@@ -108,6 +109,7 @@ class VisionTower(nn.Module):
     unroll: bool = False
     remat: str = "none"
     layout: Layout | None = None
+    kernels: KernelConfig = KernelConfig()
 
     @nn.compact
     def __call__(self, pixel_values: Array, image_grid: Array) -> tuple[Array, Array]:
@@ -132,12 +134,14 @@ class VisionTower(nn.Module):
         x = place(x, self.layout, "batch", None, "act_embed")
 
         rope = vision_rope_table(row, col, c.head_dim, c.rope_theta)
-        block = VisionBlock(c, parent=None, **kinds)
+        block = VisionBlock(c, kernels=self.kernels, parent=None, **kinds)
         example = (jnp.zeros((1, 1, c.hidden_size)), tuple(t[:1, :1] for t in rope), real[:1, :1])
         params = stacked_params(self, "blocks", block, c.depth, *example)
 
+        mask = prefix_range(real.sum(-1), patches) if self.kernels.wanted else real
+
         def layer(params_l, x, _):
-            x = block.apply({"params": params_l}, x, rope, real)
+            x = block.apply({"params": params_l}, x, rope, mask)
             return place(x, self.layout, "batch", None, "act_embed"), None
 
         # The tapped states end a run of layers each, so no scan has to carry all of them.
@@ -173,6 +177,5 @@ class VisionTower(nn.Module):
         params = stacked_params(self, "deepstack_merger_list", merger, len(taps), example)
         apply = lambda p, x: merger.apply({"params": p}, x)  # noqa: E731
         if self.unroll:
-            of = lambda i: jax.tree.map(lambda a: a[i], params)  # noqa: E731
-            return jnp.stack([apply(of(i), tap) for i, tap in enumerate(taps)])
+            return jnp.stack([apply(one_layer(params, i), tap) for i, tap in enumerate(taps)])
         return jax.vmap(apply)(params, jnp.stack(taps))

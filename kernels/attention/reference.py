@@ -47,7 +47,7 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
     q = q.reshape(*lead, num_queries, num_kv_heads, num_heads // num_kv_heads, head_dim)
     precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
 
-    scores, visible = [], False
+    scores, visible, highest = [], False, None
     for segment in segments:
         score = jnp.einsum(
             _equation("{q}tgrh,{k}gsh->{q}grts", q, segment.k),
@@ -63,16 +63,19 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
         mask = mask[..., None, None, :, :]
         visible = visible | mask.any(-1)
         scores.append(jnp.where(mask, score * scale, jnp.finfo(jnp.float32).min))
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q.dtype)
+        top = scores[-1].max(axis=-1, keepdims=True)
+        highest = top if highest is None else jnp.maximum(highest, top)
+    highest = jax.lax.stop_gradient(highest)
 
-    out = 0.0
-    start = 0
-    for segment in segments:
-        size = segment.k.shape[-2]
-        part = jax.lax.slice_in_dim(weights, start, start + size, axis=-1)
+    # One softmax over all segments. Joining them into one array, and dividing every weight instead
+    # of the few sums, would read and write the scores several times more.
+    out, total = 0.0, 0.0
+    for segment, score in zip(segments, scores):
+        weights = jnp.exp(score - highest)
+        total = total + weights.sum(axis=-1)
         equation = _equation("{q}grts,{k}gsh->{q}tgrh", q, segment.k)
-        out = out + _mix(equation, part, segment.v, precision)
-        start += size
+        out = out + _mix(equation, weights.astype(q.dtype), segment.v, precision)
+    out = out / jnp.moveaxis(total, -1, -3)[..., None]
     # visible is [..., 1, 1, T]; its T goes before the heads.
     out = jnp.where(jnp.moveaxis(visible, -1, -3)[..., None], out, 0.0)
     return out.astype(q.dtype).reshape(*lead, num_queries, num_heads, head_dim)
