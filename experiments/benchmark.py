@@ -67,6 +67,9 @@ _COMPARE = flags.DEFINE_enum(
     "compare", "auto", timing.COMPARISONS, "policy, train: what to compare with."
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "policy, first, streaming: a checkpoint directory.")
+_LOOPS = flags.DEFINE_bool(
+    "loops", False, "policy, compiled only: loop over stacked layers, in smaller programs."
+)
 _SAMPLES = flags.DEFINE_list(
     "num_samples", ["1", "6", "16"], "policy: numbers of samples; first: the first of them."
 )
@@ -109,7 +112,7 @@ def _policy() -> dict:
         # Shapes say enough, and this process must not use an accelerator before its children.
         one = policy.case(preset(_PRESET.value or "moderate"))
         if ahead.too_large(one):
-            return ahead.run(one, samples=counts)
+            return ahead.run(one, samples=counts, apart=not _LOOPS.value)
     chosen = {"preset": _PRESET.value, "checkpoint": _CHECKPOINT.value}
     arguments = [f"--{name}={value}" for name, value in chosen.items() if value is not None]
     started = first.in_new_processes([*arguments, f"--num_samples={counts[0]}"])

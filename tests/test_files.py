@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from alpamayo_jax.files import cut_torn_line, replacing, write_bytes
+from alpamayo_jax.files import append_line, cut_torn_line, replacing, write_bytes
 
 
 def test_folders_are_made_and_the_path_is_returned(tmp_path):
@@ -94,3 +94,12 @@ def test_a_torn_last_line_is_cut_off(tmp_path, held, kept):
         cut_torn_line(file)
         file.write(b"more\n")
     assert path.read_bytes() == kept + b"more\n"
+
+
+def test_lines_are_added_whole(tmp_path):
+    path = tmp_path / "runs" / "history.jsonl"
+    append_line(path, '{"a": 1}')
+    with open(path, "ab") as file:
+        file.write(b'{"torn')  # a writer that died
+    append_line(path, '{"b": 2}')
+    assert path.read_text() == '{"a": 1}\n{"b": 2}\n'

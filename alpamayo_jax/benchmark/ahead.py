@@ -21,6 +21,7 @@ from alpamayo_jax.decode import act
 from alpamayo_jax.decode.draw import draw
 from alpamayo_jax.decode.generate import Generation
 from alpamayo_jax.decode.sample import sample_program
+from alpamayo_jax.layers.stack import separate
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.models.init import param_shapes
 from alpamayo_jax.plan.traffic import program_bytes
@@ -38,13 +39,16 @@ def too_large(one: Case) -> bool:
     return jax.default_backend() == "cpu" and size > _LARGEST_ON_CPU
 
 
-def run(one: Case, *, samples: Sequence[int] = (1, 6, 16), chip: str = CHIP) -> dict[str, Any]:
+def run(
+    one: Case, *, samples: Sequence[int] = (1, 6, 16), chip: str = CHIP, apart: bool = True
+) -> dict[str, Any]:
     """Compiles a case.
 
     Args:
       one: model and observation.
       samples: numbers of samples.
       chip: whose program is made, and whose data sheet the floors are taken from.
+      apart: see `programs`.
 
     Returns:
       phases: name -> `median` and `spread` (null: nothing is measured), `status`, `floor` (seconds,
@@ -59,7 +63,7 @@ def run(one: Case, *, samples: Sequence[int] = (1, 6, 16), chip: str = CHIP) -> 
     for count in samples:
         work = floors.phases(one.config, one.shapes, count)
         seconds = floors.end_to_end_seconds(work, one.shapes, peaks)
-        for phase, (function, args) in programs(one, count).items():
+        for phase, (function, args) in programs(one, count, apart=apart).items():
             per_sample = phase in ("decode_token", "flow_step", "end_to_end")
             name = f"{phase}/{count}_samples" if per_sample else phase
             if name in rows:
@@ -79,11 +83,19 @@ def run(one: Case, *, samples: Sequence[int] = (1, 6, 16), chip: str = CHIP) -> 
     }
 
 
-def programs(one: Case, samples: int) -> dict[str, tuple[Callable, tuple]]:
-    """Phase -> a function and the shapes of its arguments."""
+def programs(one: Case, samples: int, *, apart: bool = True) -> dict[str, tuple[Callable, tuple]]:
+    """Phase -> a function and the shapes of its arguments.
+
+    Args:
+      one: model and observation.
+      samples: K.
+      apart: every layer's parameters in arrays of their own (`layers.stack.separate`); False has
+        programs that loop over stacked layers.
+    """
     config, model = one.config, Alpamayo(one.config)
     settings = one.settings(samples)
     params = param_shapes(config)
+    params = jax.eval_shape(separate, params) if apart else params
     inputs, rng = jax.eval_shape(lambda: (one.inputs(), jax.random.key(0)))
     read = prompt_reader(config)
     see = lambda p, i: model.apply({"params": p}, i, method="scene_tokens")  # noqa: E731

@@ -25,6 +25,7 @@ from alpamayo_jax.decode.generate import generate
 from alpamayo_jax.decode.prefix import Prefix, fuse_history, prefill
 from alpamayo_jax.decode.sample import sample_program
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.layers.stack import separate
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.models.init import init_params
 from alpamayo_jax.presets import preset
@@ -182,6 +183,8 @@ def run(
 ) -> dict[str, Any]:
     """Measures a case.
 
+    Our side holds every layer in arrays of its own, see `layers.stack.separate`.
+
     Args:
       one: model and observation.
       samples: numbers of samples.
@@ -206,7 +209,7 @@ def run(
     log = logging.getLogger(__name__)
     params = init_params(one.config, jax.random.key(seed)) if params is None else params
     log.info("compiling")
-    inputs, programs = build(one, params, samples, seed)
+    inputs, programs = build(one, separate(params), samples, seed)
     peaks = floors.measure_peaks(one.config)
     for program in programs.values():
         program.call()

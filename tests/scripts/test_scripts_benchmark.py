@@ -1,3 +1,4 @@
+import json
 import pathlib
 import subprocess
 import sys
@@ -28,7 +29,40 @@ def test_train(tmp_path):
     assert "tiny/step" in done.stdout and "mfu" in done.stdout
 
 
+@pytest.mark.slow
+def test_policy(tmp_path):
+    done = _run(
+        "--suite=policy", "--preset=tiny", "--num_samples=2", "--rounds=1", "--compare=none",
+        f"--workdir={tmp_path / 'out'}", f"--history={tmp_path / 'all.jsonl'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    phases = read_summary(tmp_path / "out")["phases"]
+    cold, warm = (phases[f"first_trajectory/{c}_cache"] for c in ("empty", "full"))
+    assert warm["parts"]["compile"] < cold["parts"]["compile"]
+    assert {"vision", "prefill", "decode_token/2_samples", "flow_step/2_samples"} <= set(phases)
+    assert phases["end_to_end/2_samples"]["ratio_to_floor"] > 1
+    assert "end_to_end/2_samples" in done.stdout
+    (line,) = (tmp_path / "all.jsonl").read_text().splitlines()
+    assert json.loads(line)["suite"] == "policy"
+
+
+@pytest.mark.slow
+def test_a_model_that_is_too_large_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPT.parents[1]))
+    done = _run(
+        "--suite=policy", "--preset=r1_10b", "--num_samples=1", "--loops", f"--workdir={tmp_path}"
+    )
+    assert done.returncode == 0, done.stderr
+    row = read_summary(tmp_path)["phases"]["decode_token/1_samples"]
+    assert row["status"] == "not measured" and row["median"] is None
+    assert row["floor"] == pytest.approx(4.7e-3, rel=0.05)
+    assert "Nothing was run" in done.stdout and "not measured" in done.stdout
+
+
 @pytest.mark.parametrize("args, message", [
+    (["--suite=policy", "--num_samples=0"], "num_samples 0 must be different numbers from 1 on"),
+    (["--suite=policy", "--num_samples=2,2"], "must be different numbers"),
+    (["--suite=first", "--preset=tiny", "--checkpoint=x"], "give no --preset beside it"),
     (["--suite=kernel"], "suite"),
     (["--suite=train", "--rows=2"], "rows change one model: give its --preset"),
     (["--suite=train", "--preset=tiny", "--length=50"], "too short"),
