@@ -28,7 +28,7 @@ def deformable_sampling(
     Differentiable in values, places and weights.
 
     Args:
-      values: [M, P, H, D], tokens row by row; what is behind an image's last token is not read.
+      values: [M, P, H, D], tokens row by row; anything finite behind an image's last token.
       columns: int32 [M], tokens in a row; at least 1.
       x: float32 [M, N, H, K], columns from the centre of the first token, 0 to columns - 1.
       y: likewise, rows.

@@ -33,8 +33,10 @@ def _corners(columns, x, y):
     left, top = jnp.floor(x), jnp.floor(y)
     a, b = x - left, y - top
     left, top = left.astype(jnp.int32), top.astype(jnp.int32)
-    right = jnp.minimum(left + 1, columns - 1)
-    above, below = top * columns, (top + 1) * columns
+    # On a token exactly there is no next one to read, which at the border would be padding.
+    right = left + (a > 0).astype(jnp.int32)
+    above = top * columns
+    below = above + jnp.where(b > 0, columns, 0)
     return above + left, above + right, below + left, below + right, a, b
 
 

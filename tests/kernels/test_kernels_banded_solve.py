@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernel_chips import CHIPS
+
 from alpamayo_jax.kernels import lowering
 from alpamayo_jax.kernels.banded_solve import banded_solve, pallas_gpu, pallas_tpu
 from alpamayo_jax.kernels.banded_solve.reference import solve_reference
@@ -138,13 +140,14 @@ def test_cases_are_the_systems_of_a_trajectory():
     assert np.isfinite(np.asarray(factor)).all()
 
 
-@pytest.mark.parametrize("chip", lowering.TARGETS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_it_lowers_at_real_shapes(chip):
     run = functools.partial(banded_solve, implementation="pallas")
     for case in CASES.values():
         assert lowering.kernels_in(lowering.lower(run, *case.specs(), target=chip)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", lowering.TARGETS)
 def test_it_compiles_with_its_gradient(chip):
     if not lowering.can_compile(chip):

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernel_chips import CHIPS
+
 from alpamayo_jax.kernels import lowering
 from alpamayo_jax.kernels.dispatch import Unsupported
 from alpamayo_jax.kernels.flow_attention import Keys, flow_attention
@@ -193,12 +195,13 @@ def _real(case):
     return functools.partial(flow_attention, implementation="pallas", **case.options)
 
 
-@pytest.mark.parametrize("chip", lowering.TARGETS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_it_lowers_at_real_shapes(chip):
     for case in CASES.values():
         assert lowering.kernels_in(lowering.lower(_real(case), *case.specs(), target=chip)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", lowering.TARGETS)
 def test_it_compiles_at_real_shapes(chip):
     if not lowering.can_compile(chip):

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernel_chips import CHIPS
+
 from alpamayo_jax.kernels import lowering
 from alpamayo_jax.kernels.dispatch import Unsupported
 from alpamayo_jax.kernels.quantised_matvec import pallas_gpu, pallas_tpu, quantised_matvec
@@ -115,13 +117,14 @@ def test_cases_are_the_matrices_of_a_token():
     assert 1.0 < CASES["lm_head/fp8/6"].moved / values.size < 1.01  # the values, and little else
 
 
-@pytest.mark.parametrize("name", ["gate_proj/int8/1", "lm_head/fp8/6", "k_proj/fp8/1"])
-@pytest.mark.parametrize("chip", lowering.TARGETS)
+@pytest.mark.parametrize("name", ["gate_proj/int8/1", "lm_head/fp8/6"])
+@pytest.mark.parametrize("chip", CHIPS)
 def test_it_lowers_at_real_shapes(chip, name):
     run = functools.partial(quantised_matvec, implementation="pallas")
     assert lowering.kernels_in(lowering.lower(run, *CASES[name].specs(), target=chip)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", lowering.TARGETS)
 def test_it_compiles_at_real_shapes(chip):
     if not lowering.can_compile(chip):

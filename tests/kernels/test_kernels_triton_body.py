@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from kernel_chips import GPUS
+
 from alpamayo_jax.kernels import lowering
 from alpamayo_jax.kernels.dispatch import Unsupported
 from alpamayo_jax.kernels.quantised_matvec import quantised_matvec
@@ -75,7 +77,9 @@ def test_constants_cover_the_matrix():
         assert constants["BLOCK_ROWS"] >= rows
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100, 120])
+@pytest.mark.parametrize(
+    "capability", [90, *(pytest.param(other, marks=pytest.mark.slow) for other in (80, 100, 120))]
+)
 @pytest.mark.parametrize("rows, fp8", [(1, True), (6, False)])
 def test_machine_code_without_a_gpu(capability, rows, fp8):
     import triton
@@ -109,7 +113,7 @@ def test_machine_code_without_a_gpu(capability, rows, fp8):
 CASES = {case.name: case for case in cases(preset("r1_10b"))}
 
 
-@pytest.mark.parametrize("chip", lowering.GPUS)
+@pytest.mark.parametrize("chip", GPUS)
 def test_it_lowers_in_a_jax_program(chip):
     def run(*arguments):
         return quantised_matvec(*arguments, implementation="triton")
