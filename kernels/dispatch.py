@@ -1,8 +1,8 @@
 """Which implementation of an operation runs.
 
 Every operation has "xla", its reference, which runs everywhere and says what the others must compute.
-"pallas" is a kernel for this platform, "triton" one in Triton itself. An implementation that cannot
-do what it is asked for (a platform, a shape, a type) raises `Unsupported` while it is traced.
+"pallas" is a kernel for this platform, "triton" one in Triton itself. One that cannot do what it is
+asked for (a platform, a shape, a type) raises `Unsupported` while it is traced.
 """
 
 from typing import Any, Callable, Mapping, Sequence
@@ -69,7 +69,7 @@ def run(
 
     Args:
       name: of the operation, for messages.
-      implementation: one of `config.IMPLEMENTATIONS`, or several names: the first that supports the call.
+      implementation: one of `config.IMPLEMENTATIONS`, or several: the first that supports the call.
       candidates: "xla" and others, all with one signature; those other than "xla" also take
         `interpret`.
       *args, **kwargs: of the operation.

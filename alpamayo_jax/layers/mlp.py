@@ -4,7 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alpamayo_jax.config import KernelConfig
+from alpamayo_jax.kernels.swiglu import swiglu
 from alpamayo_jax.layers.linear import Linear
+from alpamayo_jax.ops.number_formats import Quantised
 from alpamayo_jax.types import Array
 
 
@@ -15,13 +18,29 @@ class SwiGLU(nn.Module):
     intermediate_size: int
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    kernels: KernelConfig = KernelConfig()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        gate = Linear(self.intermediate_size, name="gate_proj", **kinds)(x)
-        up = Linear(self.intermediate_size, name="up_proj", **kinds)(x)
-        return Linear(self.hidden_size, name="down_proj", **kinds)(jax.nn.silu(gate) * up)
+        names = ("gate_proj", "up_proj")
+        if self.kernels.wanted and all(map(self._is_plain, names)):
+            weights = (
+                self.get_variable("params", name)["kernel"].astype(self.dtype) for name in names
+            )
+            inner = swiglu(
+                x.astype(self.dtype), *weights, implementation=self.kernels.order,
+                interpret=self.kernels.interpret,
+            )  # fmt: skip
+        else:
+            gate, up = (Linear(self.intermediate_size, name=name, **kinds)(x) for name in names)
+            inner = jax.nn.silu(gate) * up
+        return Linear(self.hidden_size, name="down_proj", **kinds)(inner)
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether a projection is nothing but a matrix: no adapter, not quantised."""
+        params = self.get_variable("params", name) or {}
+        return set(params) == {"kernel"} and not isinstance(params["kernel"], Quantised)
 
 
 class GeluMLP(nn.Module):

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alpamayo_jax.config import KernelConfig
+from alpamayo_jax.kernels.rms_norm import rms_norm
 from alpamayo_jax.types import Array
 
 
@@ -12,13 +14,18 @@ class RMSNorm(nn.Module):
 
     eps: float = 1e-6
     param_dtype: jnp.dtype = jnp.float32
+    kernels: KernelConfig = KernelConfig()
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(
+        self, x: Array, residual: Array | None = None, rotary: tuple[Array, Array] | None = None
+    ) -> Array | tuple[Array, Array]:
+        """See `kernels.rms_norm`: with a residual, the norm of the sum and the sum."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), self.param_dtype)
-        wide = x.astype(jnp.float32)
-        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
-        return wide.astype(x.dtype) * scale.astype(x.dtype)
+        return rms_norm(
+            x, scale, residual, rotary, eps=self.eps, implementation=self.kernels.order,
+            interpret=self.kernels.interpret,
+        )  # fmt: skip
 
 
 class LayerNorm(nn.Module):

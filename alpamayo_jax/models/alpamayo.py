@@ -9,7 +9,8 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from alpamayo_jax.config import LanguageConfig, ModelConfig
+from alpamayo_jax.config import ConfigError, LanguageConfig, ModelConfig
+from alpamayo_jax.kernels.attention import causal_range
 from alpamayo_jax.layers.linear import Linear, matmul
 from alpamayo_jax.layout import place
 from alpamayo_jax.models.action_proj import ActionInProj
@@ -45,9 +46,14 @@ class VisionLanguageModel(nn.Module):
             dtype=jnp.dtype(c.precision.compute), param_dtype=jnp.dtype(c.precision.params)
         )
         stack = dict(unroll=self.unroll, remat=self.remat, layout=self.layout)
-        self.visual = VisionTower(c.vision, **kinds, **stack)
+        if c.kernels.wanted and self.layout is not None:
+            raise ConfigError(
+                f"kernels.implementation {c.kernels.implementation!r} runs on one device, but the "
+                f"model is laid out over several; use 'xla'"
+            )
+        self.visual = VisionTower(c.vision, kernels=c.kernels, **kinds, **stack)
         self.scene = make_compressor(c, unroll=self.unroll, remat=self.remat, **kinds)
-        self.language_model = LanguageModel(c.language, **kinds, **stack)
+        self.language_model = LanguageModel(c.language, kernels=c.kernels, **kinds, **stack)
         if not c.language.tie_word_embeddings:
             self.lm_head = Linear(c.language.vocab_size, **kinds)
 
@@ -97,7 +103,7 @@ class Alpamayo(nn.Module):
         )
         stack = dict(unroll=self.unroll, remat=self.remat, layout=self.layout)
         self.vlm = VisionLanguageModel(c, **stack)
-        self.expert = TextTower(expert_tower_config(c), **kinds, **stack)
+        self.expert = TextTower(expert_tower_config(c), kernels=c.kernels, **kinds, **stack)
         self.action_in_proj = ActionInProj(
             c.action_proj,
             features=c.expert.hidden_size,
@@ -163,6 +169,8 @@ class Alpamayo(nn.Module):
         mask = causal_mask(inputs.attention_mask)
         if inputs.prefix is not None:
             mask = prefix_mask_of_conversations(inputs.prefix, inputs.attention_mask)
+        elif self.config.kernels.wanted:
+            mask = causal_range(inputs.attention_mask)
         return self.vlm.language_model(x, inputs.position_ids, mask, context, deepstack)
 
     def extend(
@@ -200,9 +208,7 @@ class Alpamayo(nn.Module):
         Returns:
           float32 [..., W, 2].
         """
-        waypoints = x.shape[-2]
-        mask = jnp.ones((*(1,) * (x.ndim - 2), waypoints, waypoints), bool)
-        hidden, _ = self.expert(self.action_in_proj(x, t), position_ids, mask, context)
+        hidden, _ = self.expert(self.action_in_proj(x, t), position_ids, None, context)
         return self.action_out_proj(hidden).astype(jnp.float32)
 
     def __call__(self, inputs: ModelInputs, x: Array, t: Array) -> tuple[Array, Array]:

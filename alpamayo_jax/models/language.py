@@ -6,13 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alpamayo_jax.config import LanguageConfig
+from alpamayo_jax.config import KernelConfig, LanguageConfig
 from alpamayo_jax.layers.block import TextBlock
 from alpamayo_jax.layers.linear import INIT_STD
 from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
 from alpamayo_jax.layout import place, take_rows
-from alpamayo_jax.ops.attention import Segment
+from alpamayo_jax.ops.attention import KeyRange, Segment
 from alpamayo_jax.ops.rope import mrope_table
 from alpamayo_jax.sharding import Layout
 from alpamayo_jax.types import Array, KVCache
@@ -31,22 +31,26 @@ class TextTower(nn.Module):
     unroll: bool = False
     remat: str = "none"
     layout: Layout | None = None
+    kernels: KernelConfig = KernelConfig()
 
     def setup(self):
         c = self.config
-        self.block = TextBlock(c, dtype=self.dtype, param_dtype=self.param_dtype, parent=None)
+        kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        self.block = TextBlock(c, kernels=self.kernels, parent=None, **kinds)
         one = jnp.zeros((1, 1, c.hidden_size))
         table = jnp.zeros((1, 1, c.head_dim))
         self.layers = stacked_params(
             self, "layers", self.block, c.num_layers, one, (table, table), jnp.ones((1, 1, 1), bool)
         )
-        self.norm = RMSNorm(c.rms_norm_eps, param_dtype=self.param_dtype)
+        self.norm = RMSNorm(
+            c.rms_norm_eps, param_dtype=self.param_dtype, kernels=self.kernels
+        )
 
     def __call__(
         self,
         x: Array,
         position_ids: Array,
-        mask: Array,
+        mask: Array | KeyRange | None,
         context: Context = (),
         deepstack: Array | None = None,
     ) -> tuple[Array, KVCache]:
@@ -55,7 +59,7 @@ class TextTower(nn.Module):
         Args:
           x: [..., T, D] with "..." = (B,) or (B, K); its type is that of the residual stream.
           position_ids: int32 [3, ..., T].
-          mask: bool [..., T, T] among the tokens of x.
+          mask: bool [..., T, T] among the tokens of x, or the keys that each sees; None: all of them.
           context: caches of earlier tokens; layer l reads layer l of each.
           deepstack: [J, ..., T, D], added after the first J layers, or None.
 

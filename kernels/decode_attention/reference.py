@@ -23,6 +23,7 @@ def check_shapes(q: Array, shared: Segment, own: Segment) -> None:
     groups, slots = own.k.shape[2:4]
     chex.assert_shape([shared.k, shared.v], (batch, groups, None, size))
     chex.assert_shape([own.k, own.v], (batch, samples, groups, slots, size))
+    chex.assert_equal_shape([shared.k, shared.v])
     chex.assert_is_divisible(heads, groups)
     for mask, keys in ((shared.mask, shared.k), (own.mask, own.k)):
         chex.assert_shape(mask, ({1, batch}, {1, samples}, {1, queries}, {1, keys.shape[-2]}))

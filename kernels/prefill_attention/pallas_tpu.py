@@ -218,7 +218,9 @@ def forward(
     group = heads // k.shape[1]
     block, whole, bounds, ranges, (q, k, v), tables = _prepared(q, k, v, keys, rope)
     at_q = lambda b, n, i, j, low, high: (b, n, i)  # noqa: E731
-    at_k = lambda b, n, i, j, low, high: (b, n // group, _clipped(j, low[b, i], high[b, i]))  # noqa: E731
+    at_k = lambda b, n, i, j, low, high: (  # noqa: E731
+        b, n // group, _clipped(j, low[b, i], high[b, i])
+    )  # fmt: skip
     range_specs, query, key, row, table_specs = _specs(block, head_dim, at_q, at_k)
     out, lse = pl.pallas_call(
         functools.partial(_forward_kernel, scale=scale, block=block),
@@ -259,7 +261,9 @@ def backward(
     count = whole // block
 
     at_q = lambda b, n, i, j, low, high: (b, n, i)  # noqa: E731
-    at_k = lambda b, n, i, j, low, high: (b, n // group, _clipped(j, low[b, i], high[b, i]))  # noqa: E731
+    at_k = lambda b, n, i, j, low, high: (  # noqa: E731
+        b, n // group, _clipped(j, low[b, i], high[b, i])
+    )  # fmt: skip
     range_specs, query, key, row, table_specs = _specs(block, head_dim, at_q, at_k)
     table_specs = table_specs if tables else []
     dq = pl.pallas_call(

@@ -1,4 +1,4 @@
-"""The norms of the 10B model: 3072 tokens of a prompt, 6 samples of a token, the expert's waypoints."""
+"""The norms of the 10B model: a prompt of 3072, a token of 6 samples, the expert's waypoints."""
 
 import jax.numpy as jnp
 

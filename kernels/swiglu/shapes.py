@@ -1,4 +1,4 @@
-"""The gated units of the 10B model: language and expert, 3072 tokens of a prompt, samples of a token."""
+"""The gated units of the 10B model: a prompt of 3072, a token of 6 samples, the expert's waypoints."""
 
 import jax.numpy as jnp
 

@@ -93,11 +93,15 @@ class DecodeAttentionTest(parameterized.TestCase):
         arguments = _case(1, 2, 1, 4, 2, 16, 40, 3)
 
         def grads(implementation):
-            def loss(q, k):
-                shared = arguments[1].replace(k=k)
-                return _attend(implementation, None, (q, shared, arguments[2])).sum()
+            def loss(q, k, v):
+                shared, own = arguments[1].replace(k=k), arguments[2].replace(v=v)
+                out = decode_attention(
+                    q, shared, own, scale=0.2, implementation=implementation, interpret=True
+                )
+                return jnp.sum(jnp.sin(out))
 
-            return jax.grad(loss, argnums=(0, 1))(arguments[0], arguments[1].k)
+            run = quick_jit(jax.grad(loss, argnums=(0, 1, 2)))
+            return run(arguments[0], arguments[1].k, arguments[2].v)
 
         for got, want in zip(grads("pallas"), grads("xla")):
             np.testing.assert_allclose(got, want, atol=2e-6)

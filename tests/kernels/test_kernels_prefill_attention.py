@@ -119,20 +119,20 @@ class PrefillAttentionTest(parameterized.TestCase):
         keys = segment_range(jnp.asarray([[20, 33, 9]]), 70)
         _compare(chip, _qkv(1, 70, 2, 2, 24, dtype), keys)
 
-    @pytest.mark.slow
     @parameterized.product(
         chip=(None, "v5e"),
         heads=((4, 4), (6, 1)),
         dtype=(jnp.float32, jnp.bfloat16, jnp.float16),
         rotated=(False, True),
     )
+    @pytest.mark.slow
     def test_head_ratios_and_types(self, chip, heads, dtype, rotated):
         rope = MRope(_positions(1, 140), section=(6, 5, 5), theta=1e4) if rotated else None
         keys = causal_range(_mask(1, 140, left=3, right=70))
         _compare(chip, _qkv(1, 140, *heads, 32, dtype), keys, rope)
 
-    @pytest.mark.slow
     @parameterized.product(chip=(None, "v5e"), tokens=(1, 63, 64, 65, 257))
+    @pytest.mark.slow
     def test_lengths(self, chip, tokens):
         _compare(chip, _qkv(1, tokens, 2, 1, 72), prefix_range(jnp.asarray([tokens]), tokens))
 
@@ -179,8 +179,8 @@ class RealShapesTest(parameterized.TestCase):
     def test_lowers(self, case, chip):
         assert lowering.kernels_in(lowering.lower(_real(case), *case.specs(), target=chip)) == 3
 
-    @pytest.mark.slow
     @parameterized.product(case=CASES, chip=(*lowering.GPUS, *lowering.TPUS))
+    @pytest.mark.slow
     def test_compiles(self, case, chip):
         if not lowering.can_compile(chip):
             self.skipTest(f"the compiler for {chip} is not installed")

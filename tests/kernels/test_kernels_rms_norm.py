@@ -59,20 +59,32 @@ class RmsNormTest(parameterized.TestCase):
             atol = TOLERANCE[x.dtype.type] * max(1.0, spread)
             np.testing.assert_allclose(a, b, atol=atol, rtol=TOLERANCE[x.dtype.type])
 
+    @parameterized.product(chip=(None, "v5e"), dtype=(jnp.float32, jnp.bfloat16))
+    def test_equals_xla_with_a_residual(self, chip, dtype):
+        x, residual = _normal((37, 48), 0, dtype), _normal((37, 48), 1, dtype)
+        self._compare(chip, x, 1 + _normal((48,), 2) / 4, residual)
+
     @parameterized.product(
         chip=(None, "v5e"),
         dtype=(jnp.float32, jnp.bfloat16, jnp.float16),
-        shape=((2, 5, 64), (37, 48)),
+        shape=((2, 5, 64), (37, 48), (700, 40)),
         add=(False, True),
     )
-    def test_equals_xla(self, chip, dtype, shape, add):
+    @pytest.mark.slow
+    def test_shapes_and_types(self, chip, dtype, shape, add):
         residual = _normal(shape, 1, dtype) if add else None
         self._compare(chip, _normal(shape, 0, dtype), 1 + _normal(shape[-1:], 2) / 4, residual)
 
+    @parameterized.parameters(None, "v5e")
+    def test_rotated_heads_equal_xla(self, chip):
+        x = _normal((2, 19, 3, 24), 0)
+        self._compare(chip, x, 1 + _normal((24,), 2) / 4, None, _tables((2, 19), 24))
+
     @parameterized.product(
-        chip=(None, "v5e"), dtype=(jnp.float32, jnp.bfloat16), heads=(1, 3), width=(32, 24)
+        chip=(None, "v5e"), dtype=(jnp.bfloat16, jnp.float16), heads=(1, 3), width=(32, 24)
     )
-    def test_rotated_heads_equal_xla(self, chip, dtype, heads, width):
+    @pytest.mark.slow
+    def test_rotated_heads_of_narrow_types(self, chip, dtype, heads, width):
         x = _normal((2, 19, heads, width), 0, dtype)
         self._compare(chip, x, 1 + _normal((width,), 2) / 4, None, _tables((2, 19), width))
 

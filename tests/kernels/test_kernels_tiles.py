@@ -15,7 +15,7 @@ def _copy(x, rows, parts, heads=None):
 
     def kernel(x_ref, start_ref, out_ref):
         out_ref[...] = jnp.full(out_ref.shape, -1, out_ref.dtype)
-        middle = () if heads is None else (heads,)
+        middle = () if heads is None else (heads + 0 * start_ref[0],)
         for i in range(-(-x.shape[0] // rows)):
             start = start_ref[0] + i * rows
             for part in parts:
@@ -70,7 +70,7 @@ class EdgesTest(parameterized.TestCase):
 
     def test_one_head_of_several(self):
         x = jnp.asarray(np.random.default_rng(0).standard_normal((20, 3, 24)), jnp.float32)
-        got = _copy(x, 16, tiles.columns_of(24), heads=jnp.int32(1))
+        got = _copy(x, 16, tiles.columns_of(24), heads=1)
         np.testing.assert_array_equal(got, x[:, 1])
 
     def test_vectors(self):
