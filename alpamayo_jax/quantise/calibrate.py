@@ -31,6 +31,7 @@ def calibrate(
     settings: SampleSettings = SampleSettings(num_samples=1),
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    jit: Callable[[Callable], Callable] = jax.jit,
 ) -> Ranges:
     """Runs a policy from pixels to trajectories and records the inputs of all its linear layers.
 
@@ -42,15 +43,14 @@ def calibrate(
       settings: how it reasons while it is watched.
       seed: of reasoning and noise; every observation has its own.
       progress: called with the number of observations done.
+      jit: compiles the program; one that compiles quickly pays for few observations.
 
     Raises:
       InputError: no observation, or a malformed one.
     """
     watched, sites = _numbered(policy.params)
     recorder = _Recorder(sum(int(np.prod(shape, dtype=int)) for shape in sites.values()))
-    program = jax.jit(
-        functools.partial(sample_program, config=policy.config, settings=settings)
-    )
+    program = jit(functools.partial(sample_program, config=policy.config, settings=settings))
     windows = 0
     with nn.intercept_methods(functools.partial(_watch, recorder)):
         for observation in observations:

@@ -1,5 +1,6 @@
 """One layer of every tower: shapes at full width, values at a tiny one, engines where asked for."""
 
+import functools
 import os
 
 import jax
@@ -81,22 +82,35 @@ class Fixed(Ranges):
         return np.full((1,) if stacked else (), 8.0, np.float32)
 
 
+@functools.cache
+def to_build():
+    """ALPAMAYO_JAX_LAYERS=tiny builds the same layers of preset tiny, in seconds."""
+    if os.environ.get("ALPAMAYO_JAX_LAYERS") == "tiny":
+        return layers.layer_stages(preset("tiny"), SIZES)
+    return layers.layer_stages(preset("r1_10b"))
+
+
+@functools.cache
+def converted(name):
+    from alpamayo_jax.export import onnx_file
+
+    return onnx_file.convert(to_build()[name]).SerializeToString()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "nvfp4"])
 @pytest.mark.parametrize("name", layers.LAYERS)
 def test_engines_of_layers_at_full_width(name, precision, tmp_path):
-    """A tenth of a minute to minutes and up to 4 GB each; ALPAMAYO_JAX_LAYERS=tiny is quick."""
+    """Prints what docs/quantisation.md tells of each."""
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("jax2onnx")
+    import onnx
+
     from alpamayo_jax.export import onnx_file, qdq
     from alpamayo_jax.export.tensorrt import build_engine
 
-    small = os.environ.get("ALPAMAYO_JAX_LAYERS") == "tiny"
-    made = layers.layer_stages(preset("tiny"), SIZES) if small else layers.layer_stages(
-        preset("r1_10b")
-    )
-    stage = made[name]
-    weights, model = layers.random_weights(stage), onnx_file.convert(stage)
+    stage = to_build()[name]
+    weights, model = layers.random_weights(stage), onnx.load_from_string(converted(name))
     quantised = ()
     if precision != "bf16":
         inserted = qdq.insert(model, weights, make_recipe(precision), Fixed({}, {}, 1))

@@ -45,7 +45,7 @@ def observations(policy):
 
 @pytest.fixture(scope="module")
 def ranges(policy, observations):
-    return calibrate(policy, observations, settings=SETTINGS)
+    return calibrate(policy, observations, settings=SETTINGS, jit=tiny.quick_jit)
 
 
 def velocity(policy, params):
