@@ -126,12 +126,16 @@ class BackwardTest(parameterized.TestCase):
         got = jax.jit(functools.partial(module.backward, interpret=True))(
             *arguments, slope.astype(dtype)
         )
-        want = jax.jit(functools.partial(self._slopes, deformable_sampling))(arguments, slope)
+        # XLA on a CPU adds narrow products up in their own type, so the reference is computed wide.
+        values, *rest = arguments
+        wide = (values.astype(jnp.float32), *rest)
+        want = jax.jit(functools.partial(self._slopes, deformable_sampling))(wide, slope)
+        self.assertEqual([a.dtype for a in got], [values.dtype] + 3 * [jnp.dtype("float32")])
         for name, a, b in zip(("values", "x", "y", "weights"), got, want):
-            self.assertEqual((a.shape, a.dtype), (b.shape, b.dtype), name)
+            self.assertEqual(a.shape, b.shape, name)
             a, b = (np.asarray(array.astype(jnp.float32), np.float64) for array in (a, b))
             largest = max(np.abs(b).max(), 1.0)
-            np.testing.assert_allclose(a, b, atol=2 * TOLERANCE[dtype] * largest, err_msg=name)
+            np.testing.assert_allclose(a, b, atol=TOLERANCE[dtype] * largest, err_msg=name)
 
     def test_a_kernel_is_differentiated_by_kernels(self):
         arguments = _arguments(SHAPES["two images"])
