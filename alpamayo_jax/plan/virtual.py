@@ -9,37 +9,11 @@ from jax.experimental import topologies
 
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.hardware import Chip
+from alpamayo_jax.kernels.lowering import find_target
 
 COMPILERS = ("cpu", "cuda")
 _GPUS_PER_HOST = 8
 
-# What XLA wants to know of a GPU, from the maker's tuning guide and data sheets.
-_HOPPER = """
-gpu_device_info {{
-  cuda_compute_capability {{ major: 9 }}
-  core_count: 132
-  fpus_per_core: 128
-  threads_per_warp: 32
-  threads_per_block_limit: 1024
-  threads_per_core_limit: 2048
-  registers_per_block_limit: 65536
-  registers_per_core_limit: 65536
-  shared_memory_per_block: 49152
-  shared_memory_per_block_optin: 232448
-  shared_memory_per_core: 233472
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  l2_cache_size: 52428800
-  clock_rate_ghz: 1.98
-  memory_bandwidth: {bandwidth}
-  device_memory_size: {memory}
-}}
-platform_name: "CUDA"
-device_description_str: "{name}"
-dnn_version_info {{ major: 9 minor: 7 }}
-runtime_version {{ major: 13 }}
-"""
 _BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second
 
 
@@ -102,16 +76,18 @@ def _gpus(chip: Chip, count: int) -> Sequence[Any]:
             f"compiler 'cuda' knows {', '.join(_BANDWIDTH)}, not {chip.name}; use compiler 'cpu'"
         )
     per_host = math.gcd(count, _GPUS_PER_HOST)
-    target = _HOPPER.format(
-        name=f"NVIDIA {chip.name}",
-        memory=round(chip.memory_bytes),
+    # An H200 is an H100 with another memory.
+    target = dataclasses.replace(
+        find_target("h100"),
+        device_kind=f"NVIDIA {chip.name}",
+        memory_bytes=round(chip.memory_bytes),
         bandwidth=round(_BANDWIDTH[chip.name]),
     )
     try:
         topology = topologies.get_topology_desc(
             f"nvidia_{chip.name.lower()}",
             platform="cuda",
-            target_config=target,
+            target_config=target.description(),
             topology=f"1x{count // per_host}x{per_host}",
         )
     except (RuntimeError, NotImplementedError, ValueError) as error:
