@@ -4,6 +4,7 @@ import functools
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,7 +29,9 @@ def test_every_kind_of_layer_at_full_width():
         2048,
         2048,
     )
-    assert {leaf.dtype for s in stages.values() for leaf in s.weights.values()} == {"bfloat16"}
+    assert {leaf.dtype for s in stages.values() for leaf in s.weights.values()} == {
+        jnp.dtype("bfloat16")
+    }
     shapes = {n: {k: v.shape for k, v in s.outputs.items()} for n, s in stages.items()}
     assert shapes["vision_block"]["y"] == (16, 720, 1152)
     assert shapes["merger"]["y"] == (16, 180, 4096)
