@@ -231,4 +231,4 @@ def main(argv) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, failures=(first.ChildFailed,))

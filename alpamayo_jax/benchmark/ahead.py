@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from alpamayo_jax import hardware
-from alpamayo_jax.benchmark import floors
+from alpamayo_jax.benchmark import first, floors
 from alpamayo_jax.benchmark.policy import Case, prompt_reader
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.decode import act
@@ -36,7 +36,7 @@ _LARGEST_ON_CPU = 2 * 2**30  # bytes of parameters
 def too_large(one: Case) -> bool:
     """Whether this machine has nothing but CPUs, and the model is not for them."""
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(param_shapes(one.config)))
-    return jax.default_backend() == "cpu" and size > _LARGEST_ON_CPU
+    return size > _LARGEST_ON_CPU and first.backend() == "cpu"
 
 
 def run(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -20,6 +20,10 @@ from alpamayo_jax.decode.sample import sample_program
 
 _IMPORTED = time.time()
 _LIMIT_S = 1800  # of a child; a program of the largest model compiles in a few minutes
+
+
+class ChildFailed(RuntimeError):
+    """A process of its own could not do what it was started for."""
 
 
 def run(make: Callable[[], tuple[Case, dict]], samples: int = 1) -> dict[str, Any]:
@@ -70,22 +74,35 @@ def in_new_processes(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
       "first_trajectory/empty_cache" and "first_trajectory/full_cache" -> a row, its `parts`.
 
     Raises:
-      RuntimeError: a process failed; with its last line.
+      ChildFailed: a process failed; with what it said last.
     """
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": os.path.join(folder, "xla")}
         command = [sys.executable, sys.argv[0], "--suite=first", *arguments, f"--workdir={folder}"]
         for cache in ("empty_cache", "full_cache"):
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S
-            )
-            if done.returncode:
-                raise RuntimeError(f"--suite=first failed: {done.stderr.strip()[-500:]}")
+            _child(command, environment)
             summary = json.loads((pathlib.Path(folder) / "summary.json").read_text())
             parts = {name: row["median"] for name, row in summary["phases"].items()}
             rows[f"first_trajectory/{cache}"] = once(parts.pop("first_trajectory"), parts=parts)
     return rows
+
+
+def backend() -> str:
+    """The backend that JAX would choose, without choosing it: what holds an accelerator keeps it."""
+    return _child([sys.executable, "-c", "import jax; print(jax.default_backend())"]).split()[-1]
+
+
+def _child(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise ChildFailed(f"{command[2]} was not done after {_LIMIT_S} s") from None
+    if done.returncode:
+        raise ChildFailed(f"{command[2]} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
 
 
 def once(seconds: float, **more: Any) -> dict[str, Any]:

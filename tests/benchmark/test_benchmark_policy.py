@@ -1,6 +1,7 @@
 """Suite "policy": phases, floors, the comparison, and programs that are only compiled."""
 
 import math
+import sys
 
 import jax
 import pytest
@@ -96,3 +97,9 @@ def test_the_first_trajectory(monkeypatch):
     assert set(seconds) == {"imports", "parameters", "compile", "run"}
     assert first.process_start() < first._IMPORTED + 1
     assert math.isfinite(total)
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(first.ChildFailed, match="(?s)import nothing_of_this_name failed: .*No module"):
+        first._child([sys.executable, "-c", "import nothing_of_this_name"])
+    assert first.backend() == "cpu"
