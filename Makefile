@@ -2,6 +2,7 @@
 # make test   the default test suite, and a smoke subset on Python 3.12 where there is one
 # make test-notebooks   executes every notebook
 # make test-slow   the tests that take longer, notebooks among them
+# make benchmark   a policy from pixels to trajectories, beside the machine's floor and PyTorch; minutes
 # make parity REFERENCE_DIR=DIR   compare with recorded values of the released model
 #
 # Each creates .venv if it is missing and installs what it needs.
@@ -16,7 +17,7 @@ PYTHON312 := $(shell for p in python3.12 $$HOME/.pyenv/versions/3.12*/bin/python
 VENV312 := .venv312
 INSTALLED312 := $(VENV312)/.installed
 
-.PHONY: demo test test-suite test-smoke test-notebooks test-slow parity clean
+.PHONY: demo test test-suite test-smoke test-notebooks test-slow benchmark parity clean
 
 demo: $(INSTALLED)
 	$(BIN)/python experiments/pipeline.py --config=configs/tiny.py --workdir=demo
@@ -41,6 +42,9 @@ test-notebooks: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+benchmark: $(INSTALLED)
+	$(BIN)/python experiments/benchmark.py --suite=policy --preset=moderate --workdir=out/benchmark
 
 parity: $(INSTALLED)
 	$(BIN)/python experiments/parity.py --reference_dir=$(REFERENCE_DIR) --workdir=out/parity

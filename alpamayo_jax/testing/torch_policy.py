@@ -16,7 +16,6 @@ from alpamayo_jax.action.unicycle import constants
 from alpamayo_jax.config import ModelConfig
 from alpamayo_jax.convert.buffers import fourier_frequencies
 from alpamayo_jax.convert.table import flatten, parameters
-from alpamayo_jax.ops.rope import mrope_axes
 from alpamayo_jax.testing.torch_twin import backbone
 from alpamayo_jax.types import ModelInputs
 
@@ -262,7 +261,6 @@ class TorchPolicy:
     def _rope(self, positions: np.ndarray) -> tuple[Any, Any]:
         """Tables [K, 1, W, H]; waypoints have the same position on all three axes."""
         c = self.config.language
-        assert mrope_axes(c.head_dim, c.mrope_section).max() <= 2
         exponents = np.arange(0, c.head_dim, 2, dtype=np.float32) / c.head_dim
         angle = positions[..., None].astype(np.float32) / np.float32(c.rope_theta) ** exponents
         angle = self._tensor(np.concatenate([angle, angle], -1).astype(np.float32))[:, None]

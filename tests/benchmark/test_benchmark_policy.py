@@ -8,6 +8,7 @@ import pytest
 
 from alpamayo_jax.benchmark import ahead, first, policy
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.models.init import init_params
 from alpamayo_jax.presets import preset
 from alpamayo_jax.testing.tiny import tiny_config
 
@@ -68,7 +69,8 @@ def test_only_large_models_are_not_run():
 
 
 def test_programs_that_are_only_compiled(monkeypatch):
-    monkeypatch.setattr(ahead, "_compiler", lambda target: (ahead.virtual_devices("cpu", target, 1), "cpu"))
+    cpu = lambda target: (ahead.virtual_devices("cpu", target, 1), "cpu")  # noqa: E731
+    monkeypatch.setattr(ahead, "_compiler", cpu)
     found = ahead.run(ONE, samples=(2,))
     rows = found["phases"]
     assert set(rows) == {"vision", "prefill"} | {
@@ -86,9 +88,7 @@ def test_programs_that_are_only_compiled(monkeypatch):
     assert not found["peaks"]["measured"]
 
 
-def test_the_first_trajectory(monkeypatch):
-    from alpamayo_jax.models.init import init_params
-
+def test_the_first_trajectory():
     rows = first.run(lambda: (ONE, init_params(ONE.config, jax.random.key(0))))["phases"]
     seconds = {name: row["median"] for name, row in rows.items()}
     total = seconds.pop("first_trajectory")
