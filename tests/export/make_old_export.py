@@ -10,9 +10,8 @@ import pathlib
 import numpy as np
 
 from alpamayo_jax.decode.policy import Policy
-from alpamayo_jax.export.parity import Reference
-from alpamayo_jax.export.run import ExportSettings, export, make_windows
-from alpamayo_jax.export.stages import sizes_of
+from alpamayo_jax.export import load
+from alpamayo_jax.export.run import ExportSettings, export
 from alpamayo_jax.testing.tiny import random_observation, random_params, tiny_config
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 
@@ -23,18 +22,26 @@ STAGES = ("vision", "flow_step", "trajectory")
 def main() -> None:
     config = tiny_config()
     policy = Policy(config, random_params(config), tiny_tokenizer(config))
-    observation = random_observation(config)
     FOLDER.mkdir(exist_ok=True)
     settings = ExportSettings("stablehlo", stages=STAGES, new_tokens=4)
-    export(policy, [observation], FOLDER, settings)
-    (window,) = make_windows(policy, [observation])
-    reference = Reference(config, policy.params, sizes_of(window, samples=1, new_tokens=4))
-    noise = np.random.default_rng(0).standard_normal((1, 1, config.action.n_waypoints, 2))
-    recorded = {}
-    for stage, values, outputs in reference.calls(window, noise.astype(np.float32)):
-        if stage in STAGES:
-            recorded |= {name: values[name] for name in reference.stages[stage].inputs}
-            recorded |= {f"out_{stage}_{name}": array for name, array in outputs.items()}
+    export(policy, [random_observation(config)], FOLDER, settings)
+    record()
+
+
+def record() -> None:
+    """Writes what the programs make of random inputs here."""
+    exported, rng, recorded = load(FOLDER), np.random.default_rng(0), {}
+    for stage in STAGES:
+        for port in exported.manifest.artefact(stage).inputs:
+            shape = [1 if size == "batch" else size for size in port.shape]
+            values = rng.standard_normal(shape).astype(port.dtype)
+            if port.dtype == "bool":
+                values = np.ones(shape, bool)
+            if port.dtype == "int32":
+                values = np.full(shape, 2, np.int32)
+            recorded.setdefault(port.name, values)
+        outputs = exported.run(stage, recorded)
+        recorded |= {f"out_{stage}_{name}": array for name, array in outputs.items()}
     np.savez_compressed(FOLDER / "recorded.npz", **recorded)
 
 

@@ -35,7 +35,7 @@ class Report:
         path.write_text("{}")
 
 
-def build(model, engine, target, *, timing_cache):
+def build(model, engine, target):
     engine.write_bytes(b"engine " + model.read_bytes())
     return Report(str(engine))
 
