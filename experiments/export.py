@@ -12,6 +12,7 @@ ones); on the same windows every program is run and compared with JAX. Writes:
 
     OUT/manifest.json        every artefact with its inputs, outputs, files and their checksums,
                              sizes, versions, parity errors, and whether it is valid
+    OUT/summary.json         valid; error_STAGE, the largest of every stage; windows compared
     OUT/STAGE.stablehlo      programs for cpu, cuda and tpu, any batch, with weights.safetensors
     OUT/STAGE.onnx           programs for one batch size; weights of large models in
                              weights.safetensors
@@ -28,7 +29,7 @@ from alpamayo_jax.data.windows import observe
 from alpamayo_jax.decode.policy import load_policy
 from alpamayo_jax.export.run import FORMATS, PRECISIONS, ExportSettings, export
 from alpamayo_jax.export.stages import STAGES
-from alpamayo_jax.metrics.tables import text_table
+from alpamayo_jax.metrics.tables import text_table, write_summary
 from alpamayo_jax.quantise import calibrate, make_recipe
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint directory.", required=True)
@@ -84,6 +85,15 @@ def main(argv) -> int:
     windows = observations[: 1 if settings.skip_parity else _WINDOWS.value]
     manifest = export(policy, windows, workdir, settings, ranges)
     print(text_table([_row(artefact) for artefact in manifest.artefacts]))
+    parities = {a.stage: a.parity for a in manifest.artefacts if a.parity}
+    write_summary(
+        workdir / "summary.json",
+        {
+            "valid": manifest.valid,
+            "windows": min((p.windows for p in parities.values()), default=0),
+            **{f"error_{name}": max(p.errors.values()) for name, p in parities.items()},
+        },
+    )
     print(f"manifest: {workdir / 'manifest.json'}")
     return 0 if manifest.valid or settings.skip_parity else cli.FAILED
 
