@@ -6,6 +6,7 @@ import pathlib
 import warnings
 from typing import Any, Iterator, Mapping
 
+import jax
 import numpy as np
 
 from alpamayo_jax.config import ConfigError
@@ -40,7 +41,7 @@ def convert(stage: Stage) -> Any:
         return tuple(results[name] for name in outputs)
 
     shapes = (*stage.weight_shapes.values(), *stage.inputs.values())
-    with _quiet():
+    with _quiet(), _no_platform():
         try:
             model = jax2onnx.to_onnx(
                 positional, inputs=shapes, model_name=stage.name, opset=OPSET, return_mode="proto"
@@ -67,6 +68,18 @@ def convert(stage: Stage) -> Any:
     model.producer_name, model.producer_version = "alpamayo_jax", ""
     graph.doc_string = f"Stage {stage.name}; weights are named as the parameters they hold."
     return model
+
+
+@contextlib.contextmanager
+def _no_platform() -> Iterator[None]:
+    """What depends on the platform takes its default branch: a graph is for none that JAX knows, and
+    the branches for one of them need not have the types that the converter gives the others."""
+    original = jax.lax.platform_dependent
+    jax.lax.platform_dependent = lambda *args, default, **platforms: default(*args)
+    try:
+        yield
+    finally:
+        jax.lax.platform_dependent = original
 
 
 def add_weights(model: Any, weights: Mapping[str, Any], *, external: Mapping[str, Any] = {}) -> None:

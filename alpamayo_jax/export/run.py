@@ -349,7 +349,9 @@ def _checked(manifest, policy, sizes, windows, folder, settings, ranges) -> Mani
         result = found[artefact.stage]
         note = "" if artefact.note == _UNCHECKED else artefact.note
         if not result.passed:
-            worst = max(result.errors, key=result.errors.__getitem__, default="nothing")
+            allowed = {n: max(result.tolerance, f) for n, f in result.floors.items()}
+            excess = {n: e / allowed.get(n, result.tolerance) for n, e in result.errors.items()}
+            worst = max(excess, key=excess.__getitem__, default="nothing")
             note = (
                 f"differs from JAX: {worst} by {result.errors.get(worst, 0.0):.3g}, tolerance "
                 f"{result.tolerance:g}"

@@ -90,6 +90,42 @@ def test_a_stage_that_did_not_run_does_not_pass():
     assert not found["vision"].passed and not found["vision"].errors
 
 
+class Amplifying(Recorded):
+    """A model whose answer moves 10,000 times as far as its noise."""
+
+    def run(self, stage, values):
+        return {"actions": 1e4 * values["noise"]}
+
+    def calls(self, inputs, noise):
+        yield "flow_loop", {"noise": noise}, self.run("flow_loop", {"noise": noise})
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.5, True), (3.0, False)])
+def test_nobody_is_asked_for_more_digits_than_there_are(share, passed):
+    model = Amplifying()
+
+    def run(stage, values):
+        noise = values["noise"]
+        moved = noise * (1 + share * (parity.nudge(noise) / noise - 1))
+        return model.run(stage, {"noise": moved.astype(np.float32)})
+
+    found = compare(model, run, [0, 1], runner="test", names=("flow_loop",))["flow_loop"]
+    assert found.passed is passed
+    assert found.errors["actions"] > found.tolerance
+    assert found.floors["actions"] > found.tolerance
+
+
+def test_what_has_no_noise_has_no_floor():
+    assert gate(lambda stage, values: outputs(stage))["trajectory"].floors == {}
+
+
+def test_a_nudge_is_a_few_units_in_the_last_place():
+    noise = np.float32([1.5, -2.0, 0.1])
+    moved = parity.nudge(noise)
+    assert moved.dtype == np.float32 and (moved != noise).all()
+    np.testing.assert_allclose(moved, noise, rtol=1e-6)
+
+
 def test_every_precision_has_a_tolerance():
     assert set(parity.TOLERANCES) == {"fp32", "bf16", "fp8", "int8", "nvfp4"}
     assert parity.TOLERANCES["fp32"] == 1e-4
