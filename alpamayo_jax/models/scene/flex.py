@@ -24,6 +24,7 @@ from alpamayo_jax.types import Array, SceneTokens
 TIME_FEATURES = 256
 TIME_SCALE = 1000.0  # sinusoids see milliseconds
 _LONGEST = 10_000.0  # and their longest period is 2 pi times this
+_EMBEDDING_STD = 0.5  # as large as what the image tokens begin with
 
 
 def time_features(seconds: Array, size: int = TIME_FEATURES) -> Array:
@@ -57,7 +58,7 @@ class Flex(Compressor):
         x = x.reshape(batch, images * patches, c.hidden_size)
         scene = self.param(
             "scene_tokens",
-            nn.initializers.normal(c.hidden_size**-0.5),
+            nn.initializers.normal(_EMBEDDING_STD),
             (c.num_tokens, c.hidden_size),
             self.param_dtype,
         )
@@ -85,7 +86,7 @@ class Flex(Compressor):
         c = self.config.scene.flex
         table = self.param(
             "camera_embed",
-            nn.initializers.normal(c.hidden_size**-0.5),
+            nn.initializers.normal(_EMBEDDING_STD),
             (c.max_cameras, c.hidden_size),
             self.param_dtype,
         )
