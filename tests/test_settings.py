@@ -120,6 +120,16 @@ def test_what_makes_no_sense_is_refused(knob, value, words):
         recipe.check(config)
 
 
+@pytest.mark.parametrize("objective", ["expert", "joint"])
+def test_a_flow_without_trajectories_is_refused(objective):
+    config = settings.train_config()
+    config.stage.update(objective=objective, components=("cot", "traj_future"))
+    recipe.check(config)
+    config.stage.components = ("cot",)
+    with pytest.raises(ConfigError, match="'traj_future'"):
+        recipe.check(config)
+
+
 @pytest.mark.parametrize(
     "knob, value, words",
     [

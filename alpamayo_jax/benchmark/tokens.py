@@ -26,6 +26,7 @@ from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 
 _FRONT_ONLY = 4  # up to so many cameras look ahead, and the triplane keeps the half in front
 BASELINE = "per_image"
+START = ("tokens", "expert")  # stages of the policy that all variants start from
 
 
 class Interrupted(Exception):
@@ -87,11 +88,20 @@ def variants(config: ml_collections.ConfigDict) -> list[Variant]:
 
 
 def configured(
-    config: ml_collections.ConfigDict, variant: Variant, cameras: int, seed: int
+    config: ml_collections.ConfigDict, variant: Variant, cameras: int, seed: int, saved: int = 0
 ) -> ml_collections.ConfigDict:
-    """The training configuration of one run; the drives are those of `config.seed`."""
+    """The training configuration of one run; the drives are those of `config.seed`.
+
+    Args:
+      config: of all runs.
+      variant: row of the table.
+      cameras: of the rig; 0: those that clips have.
+      seed: of the run.
+      saved: scene tokens that an observation has less than image by image.
+    """
     run = ml_collections.ConfigDict(config.to_dict())
     run.data.cameras = cameras or run.data.cameras
+    run.data.max_length -= saved
     run.vision.update(variant.knobs(_count(config, cameras)))
     # Only the policy, its batches and its noise differ between seeds.
     run.seed = seed
@@ -102,41 +112,73 @@ def _count(config: ml_collections.ConfigDict, cameras: int) -> int:
     return cameras or len(recipe.make_data(config).source.clip(0).cameras)
 
 
-def one_run(
-    config: ml_collections.ConfigDict,
-    data: recipe.Data,
-    variant: Variant,
-    cameras: int,
-    seed: int,
-    path: pathlib.Path,
-) -> dict[str, float]:
-    """Trains and evaluates one variant; what `path` holds of an earlier time is taken as it is.
+def make_start(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path | None:
+    """The policy that all variants start from, trained once: sections `tokens`, then `expert`.
+
+    It sees image by image what section `start_data` says.
+
+    Args:
+      config: of all runs.
+      folder: where its checkpoint is kept.
 
     Returns:
-      min_ade, loss, clips_per_second while training (without compilation), windows.
+      Its checkpoint; None without these sections: all start from nothing.
 
     Raises:
       Interrupted: SIGTERM came while it trained.
     """
-    run = configured(config, variant, cameras, seed)
-    key = {"variant": dataclasses.asdict(variant), "config": run.to_dict()}
-    signature = json.dumps(key, sort_keys=True, default=str)
-    if path.is_file():
-        kept = json.loads(path.read_text())
-        if kept["signature"] == signature:
-            return kept["result"]
-    policy = recipe.make_policy(run)
-    policy, history = recipe.train_stage("stage", run, policy, data, progress=False)
-    if history.steps[-1] < run.stage.steps:
-        # Told to stop: half a run must not pass for a whole one.
-        raise Interrupted(f"stopped in {path.stem} after step {history.steps[-1]}; start again")
+    stages = [name for name in START if name in config]
+    if not stages:
+        return None
+    run = ml_collections.ConfigDict(config.to_dict())
+    run.data.update(config.get("start_data", {}))
+    signature = _signature({"config": run.to_dict()})
+    if _kept(folder / "trained.json", signature) is None:
+        data, policy, losses = recipe.make_data(run), recipe.make_policy(run), {}
+        for name in stages:
+            policy, history = _whole(name, run, policy, data, "the start")
+            losses[name] = float(history.metrics["loss"][-1])
+        policy.save(folder / "checkpoint")
+        _keep(folder / "trained.json", signature, losses)
+    return folder / "checkpoint"
+
+
+def one_run(
+    run: ml_collections.ConfigDict,
+    data: recipe.Data,
+    start: pathlib.Path | None,
+    path: pathlib.Path,
+) -> dict[str, float]:
+    """Trains and evaluates one variant; what `path` holds of an earlier time is taken as it is.
+
+    Args:
+      run: see `configured`.
+      data: clips and windows.
+      start: checkpoint it starts from; None: from nothing.
+      path: file of its result.
+
+    Returns:
+      min_ade and ade_most_likely in metres, loss, clips_per_second while training (without
+      compilation), windows.
+
+    Raises:
+      Interrupted: SIGTERM came while it trained.
+    """
+    signature = _signature({"config": run.to_dict()})
+    kept = _kept(path, signature)
+    if kept is not None:
+        return kept
+    if start is not None:
+        run = ml_collections.ConfigDict(run.to_dict())
+        run.init_from = str(start)
+    policy, history = _whole("stage", run, recipe.make_policy(run), data, path.stem)
     windows = recipe.test_windows(run, data)
     evaluation = evaluate(
         policy,
         data.source,
         windows,
         settings=recipe.sample_settings(run),
-        seed=seed,
+        seed=run.seed,
         batch_size=run.eval.batch_size,
         num_frames=run.data.num_frames,
         score_trajectories=False,
@@ -144,15 +186,39 @@ def one_run(
     )
     # The first entry of the log has the compilation in it.
     seconds = history.metrics["step_seconds"][1:] or history.metrics["step_seconds"]
+    means = evaluation.mean()
     result = {
-        "min_ade": evaluation.mean()["min_ade"],
+        "min_ade": means["min_ade"],
+        "ade_most_likely": means["ade_most_likely"],
         "loss": float(history.metrics["loss"][-1]),
         "clips_per_second": run.stage.batch_size / statistics.median(seconds),
         "windows": len(windows),
     }
+    _keep(path, signature, result)
+    return result
+
+
+def _whole(name, run, policy, data, what: str):
+    """Trains a stage; half a run must not pass for a whole one."""
+    policy, history = recipe.train_stage(name, run, policy, data, progress=False)
+    if history.steps[-1] < run[name].steps:
+        raise Interrupted(f"stopped in {what} after step {history.steps[-1]}; start again")
+    return policy, history
+
+
+def _signature(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True, default=str)
+
+
+def _kept(path: pathlib.Path, signature: str) -> dict[str, float] | None:
+    """The result in `path` if it is of this configuration."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    return kept["result"] if kept.get("signature") == signature else None
+
+
+def _keep(path: pathlib.Path, signature: str, result: Mapping[str, float]) -> None:
     text = json.dumps({"signature": signature, "result": result}, indent=2)
     write_bytes(path, text.encode())
-    return result
 
 
 def timings(
@@ -183,12 +249,12 @@ def timings(
     }
 
 
-def tokens_per_image(model: ModelConfig, data: recipe.Data, frames: int) -> float:
-    """Scene tokens over images of one observation."""
+def scene_tokens(model: ModelConfig, data: recipe.Data, frames: int) -> tuple[int, int]:
+    """How many scene tokens and how many images one observation has."""
     number, t0 = data.split.test[0]
     seen = observe(data.source.clip(number), t0, frames)
     inputs = Processor(model, tiny_tokenizer(model)).inputs([seen])
-    return float((inputs.image_index >= 0).sum()) / sum(len(c.images) for c in seen.cameras)
+    return int((inputs.image_index >= 0).sum()), sum(len(c.images) for c in seen.cameras)
 
 
 def table(
@@ -225,11 +291,13 @@ def table(
             "compression": tokens[BASELINE] / tokens[variant.name],
             "min_ade": statistics.mean(errors),
             "min_ade_std": _deviation(errors),
+            "ade_most_likely": statistics.mean(one["ade_most_likely"] for one in own),
+            "ade_most_likely_std": _deviation([one["ade_most_likely"] for one in own]),
             "relative_percent": mean,
             "relative_std": deviation,
             "paper_percent": variant.paper,
             "same_direction": _direction(variant, mean, deviation, len(own)),
-            "clips_per_second": statistics.mean(one["clips_per_second"] for one in own),
+            "clips_per_second": statistics.median(one["clips_per_second"] for one in own),
             **measured.get(variant.name, {}),
         })
     return lines

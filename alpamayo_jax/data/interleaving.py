@@ -2,11 +2,13 @@
 
 from typing import Sequence
 
+import numpy as np
+
 from alpamayo_jax.clip import GRID_TOLERANCE
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.data.mixture import Mixture
 from alpamayo_jax.data.sources import ClipSource, Window
-from alpamayo_jax.data.windows import FRAME_DT, PAST_S, observe, target
+from alpamayo_jax.data.windows import FRAME_DT, PAST_S, observe, reasoning_at, target
 from alpamayo_jax.types import Observation, Target
 
 
@@ -26,10 +28,20 @@ def check(source: ClipSource, pack_lengths: Sequence[int]) -> None:
 def with_moments(
     source: ClipSource, windows: Sequence[Window], num_frames: int
 ) -> tuple[Window, ...]:
-    """The windows whose earlier moments have a history too."""
+    """The windows whose earlier moments have a history too, and reasoning where they have one.
+
+    Before its label begins a moment has no reasoning, and none is not what should be learned.
+    """
     back = PAST_S + (num_frames - 1) * FRAME_DT - GRID_TOLERANCE
-    starts = {number: source.clip(number).ego.t[0] for number in {number for number, _ in windows}}
-    return tuple((number, t0) for number, t0 in windows if t0 - starts[number] >= back)
+    numbers = {number for number, _ in windows}
+    starts = {number: source.clip(number).ego.t[0] for number in numbers}
+    found = []
+    for number, t0 in windows:
+        clip, earlier = source.clip(number), FRAME_DT * np.arange(1, num_frames)
+        explained = all(reasoning_at(clip, t0 - dt) for dt in earlier)
+        if t0 - starts[number] >= back and (explained or not reasoning_at(clip, t0)):
+            found.append((number, t0))
+    return tuple(found)
 
 
 def parts(

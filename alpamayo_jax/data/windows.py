@@ -153,10 +153,11 @@ def outline(
     )
     rot, turns = np.tile(np.eye(3), (NUM_HISTORY, 1, 1)), np.tile(np.eye(3), (NUM_FUTURE, 1, 1))
     seen = Observation(frames, history, rot, clip_id=clip.clip_id, t0=float(t0))
-    return seen, Target(future, turns, reasoning=_reasoning(clip, t0))
+    return seen, Target(future, turns, reasoning=reasoning_at(clip, t0))
 
 
-def _reasoning(clip: Clip, t0: float) -> str:
+def reasoning_at(clip: Clip, t0: float) -> str:
+    """The last label at or before t0; "" where none has begun."""
     begun = [label.text for label in clip.reasoning if label.t <= t0 + GRID_TOLERANCE]
     return begun[-1] if begun else ""
 
@@ -176,7 +177,7 @@ def target(clip: Clip, t0: float) -> Target:
     times = t0 + GRID_DT * np.arange(1, NUM_FUTURE + 1)
     xyz, rot = _local_poses(clip, t0, times, "future")
     return Target(
-        ego_future_xyz=xyz, ego_future_rot=rot, reasoning=_reasoning(clip, t0)
+        ego_future_xyz=xyz, ego_future_rot=rot, reasoning=reasoning_at(clip, t0)
     ).validate(NUM_FUTURE, f"target of clip {clip.clip_id!r} at t0={t0:.3f} s")
 
 

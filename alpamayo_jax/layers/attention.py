@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from alpamayo_jax.config import KernelConfig
-from alpamayo_jax.layers.linear import Linear
+from alpamayo_jax.layers.linear import USUAL_INIT, Linear
 from alpamayo_jax.layers.norms import RMSNorm
 from alpamayo_jax.ops.attention import (
     KeyRange,
@@ -100,6 +100,7 @@ class VisionAttention(nn.Module):
     num_heads: int
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = USUAL_INIT
     kernels: KernelConfig = KernelConfig()
 
     @nn.compact
@@ -109,7 +110,12 @@ class VisionAttention(nn.Module):
         """x [B, P, D]; rope cos and sin [B, P, H], or None; mask bool [B, P] of real patches, or
         [B, P, P] of what each may look at, or the run of keys that each sees."""
         head_dim = self.hidden_size // self.num_heads
-        kinds = dict(use_bias=True, dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = dict(
+            use_bias=True,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=self.kernel_init,
+        )
         qkv = Linear(3 * self.hidden_size, name="qkv", **kinds)(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.num_heads, head_dim), -3, 0)
         if rope is not None:

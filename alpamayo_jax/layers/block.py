@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import FlexConfig, KernelConfig, LanguageConfig, VisionConfig
 from alpamayo_jax.layers.attention import GroupedQueryAttention, VisionAttention
+from alpamayo_jax.layers.linear import USUAL_INIT
 from alpamayo_jax.layers.mlp import GeluMLP, SwiGLU
 from alpamayo_jax.layers.norms import LayerNorm, RMSNorm
 from alpamayo_jax.ops.attention import KeyRange, Segment
@@ -56,6 +57,7 @@ class VisionBlock(nn.Module):
     config: VisionConfig | FlexConfig
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = USUAL_INIT
     kernels: KernelConfig = KernelConfig()
 
     @nn.compact
@@ -63,7 +65,9 @@ class VisionBlock(nn.Module):
         self, x: Array, rope: tuple[Array, Array] | None, mask: Array | KeyRange
     ) -> Array:
         c = self.config
-        kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = dict(
+            dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=self.kernel_init
+        )
         norm = dict(eps=c.layer_norm_eps, param_dtype=self.param_dtype)
         normed = LayerNorm(name="norm1", **norm)(x)
         attention = VisionAttention(

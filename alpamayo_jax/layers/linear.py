@@ -12,6 +12,10 @@ from alpamayo_jax.ops.number_formats import Quantised, dequantise, fake_quantise
 from alpamayo_jax.types import Array
 
 INIT_STD = 0.02  # of new kernels and embeddings, as in the backbone's family
+USUAL_INIT = nn.initializers.normal(INIT_STD)
+# For parts that start from nothing beside a trained backbone: outputs as large as inputs, whatever
+# the width. With INIT_STD a narrow attention begins as a mean over all tokens and hardly leaves it.
+FAN_IN_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 def matmul(x: Array, kernel: Array | Quantised, dtype: jnp.dtype) -> Array:
@@ -38,7 +42,7 @@ class Linear(nn.Module):
     use_bias: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
-    kernel_init: nn.initializers.Initializer = nn.initializers.normal(INIT_STD)
+    kernel_init: nn.initializers.Initializer = USUAL_INIT
 
     @nn.compact
     def __call__(self, x: Array, columns: slice | None = None) -> Array:

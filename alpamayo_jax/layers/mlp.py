@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.config import KernelConfig
 from alpamayo_jax.kernels.swiglu import swiglu
-from alpamayo_jax.layers.linear import Linear
+from alpamayo_jax.layers.linear import USUAL_INIT, Linear
 from alpamayo_jax.ops.number_formats import Quantised
 from alpamayo_jax.types import Array
 
@@ -51,10 +51,16 @@ class GeluMLP(nn.Module):
     approximate: bool = True
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = USUAL_INIT
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kinds = dict(use_bias=True, dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = dict(
+            use_bias=True,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=self.kernel_init,
+        )
         x = Linear(self.intermediate_size, name="linear_fc1", **kinds)(x)
         x = jax.nn.gelu(x, approximate=self.approximate)
         return Linear(self.hidden_size, name="linear_fc2", **kinds)(x)

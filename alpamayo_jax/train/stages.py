@@ -43,6 +43,12 @@ def check_stage(name: str, stage: StageSettings, model: ModelConfig) -> None:
         raise ConfigError(f"{name}.remat {stage.remat!r} is unknown; known: {known}")
     if stage.components:
         request_sentence(stage.components)
+    silent = stage.components and "traj_future" not in stage.components
+    if silent and stage.objective in ("expert", "joint"):
+        raise ConfigError(
+            f"{name}.components {stage.components} have no 'traj_future', so that objective "
+            f"{stage.objective!r} has no trajectory to learn"
+        )
     stage_objective(stage, model, remat=stage.remat)
     optimiser_config(name, stage)
     lora_config(stage)

@@ -67,7 +67,8 @@ def test_the_table_compares_seed_by_seed(tmp_path):
     config, rows = _config(), tokens.variants(_config())[:3]
     errors = {"per_image": (4.0, 2.0), "triplane_4_6_6": (3.6, 1.9), "triplane_8_8_8": (4.4, 1.9)}
     results = {
-        name: [{"min_ade": e, "clips_per_second": 2.0} for e in own] for name, own in errors.items()
+        name: [{"min_ade": e, "ade_most_likely": 2 * e, "clips_per_second": 2.0} for e in own]
+        for name, own in errors.items()
     }
     counts = {"per_image": 15.0, "triplane_4_6_6": 8.25, "triplane_8_8_8": 4.0}
     lines = tokens.table(config, rows, 4, results, {"per_image": {"vision_ms": 1.5}}, counts)
@@ -78,39 +79,87 @@ def test_the_table_compares_seed_by_seed(tmp_path):
     assert finer["same_direction"] == "yes" and coarser["same_direction"] == "unclear"
     assert coarser["compression"] == pytest.approx(3.75) and coarser["added_parameters"] > 0
     assert by_name["per_image"]["vision_ms"] == 1.5
+    assert by_name["per_image"]["ade_most_likely"] == 6.0
     tokens.write_table(tmp_path, lines, "text")
     assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["variant"] == "per_image"
     assert (tmp_path / "table.md").read_text() == "text\n"
 
 
-def test_a_run_that_is_done_is_not_done_again(tmp_path, monkeypatch):
+class Trained:
+    """Stages that take no time; what was trained, and from which checkpoint."""
+
+    def __init__(self, monkeypatch):
+        self.stages, self.starts, self.saved = [], [], []
+
+        class Policy:
+            def save(policy, path):
+                self.saved.append(path)
+
+        def make_policy(run):
+            self.starts.append(run.get("init_from"))
+            return Policy()
+
+        def train_stage(name, run, policy, data, **options):
+            self.stages.append(name)
+            return policy, Result()
+
+        monkeypatch.setattr(tokens.recipe, "make_data", lambda run: Data())
+        monkeypatch.setattr(tokens.recipe, "make_policy", make_policy)
+        monkeypatch.setattr(tokens.recipe, "train_stage", train_stage)
+        monkeypatch.setattr(tokens.recipe, "test_windows", lambda run, data: (1, 2))
+        monkeypatch.setattr(tokens, "evaluate", lambda *args, **options: Result())
+
+
+class Data:
+    source = None
+
+
+class Result:
+    """Of training and of evaluation."""
+
+    steps = [10, 60]
+    metrics = {"step_seconds": [9.0, 0.5, 0.5], "loss": [3.0, 2.0]}
+
+    def mean(self):
+        return {"min_ade": 1.25, "ade_most_likely": 2.5}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    return Trained(monkeypatch)
+
+
+def test_a_run_that_is_done_is_not_done_again(tmp_path, trained):
     config = _config()
     config.stage.update(steps=60, batch_size=4)
-    row, trained = tokens.variants(config)[0], []
+    run = tokens.configured(config, tokens.variants(config)[0], 4, 0)
+    path, start = tmp_path / "run.json", tmp_path / "checkpoint"
+    first = tokens.one_run(run, Data(), start, path)
+    assert first == {
+        "min_ade": 1.25, "ade_most_likely": 2.5, "loss": 2.0, "clips_per_second": 8.0, "windows": 2
+    }  # fmt: skip
+    assert tokens.one_run(run, Data(), start, path) == first
+    assert trained.stages == ["stage"] and trained.starts == [str(start)]
+    run.stage.steps += 1  # another budget is another run, and this one ended too early
+    with pytest.raises(tokens.Interrupted, match="run after step 60"):
+        tokens.one_run(run, Data(), start, path)
+    assert trained.stages == ["stage"] * 2
 
-    class Result:
-        steps = [10, 60]
-        metrics = {"step_seconds": [9.0, 0.5, 0.5], "loss": [3.0, 2.0]}
 
-        def mean(self):
-            return {"min_ade": 1.25}
+def test_all_start_from_one_policy_trained_once(tmp_path, trained):
+    config = _config()
+    config.tokens.steps, config.expert.steps = 60, 60
+    for _ in range(2):
+        assert tokens.make_start(config, tmp_path) == tmp_path / "checkpoint"
+    assert trained.stages == ["tokens", "expert"] and trained.saved == [tmp_path / "checkpoint"]
+    config.tokens.steps = 61
+    with pytest.raises(tokens.Interrupted, match="the start"):
+        tokens.make_start(config, tmp_path)
+    del config.tokens, config.expert
+    assert tokens.make_start(config, tmp_path) is None
 
-    monkeypatch.setattr(tokens.recipe, "make_policy", lambda run: None)
-    monkeypatch.setattr(tokens.recipe, "test_windows", lambda run, data: (1, 2))
-    monkeypatch.setattr(
-        tokens.recipe, "train_stage",
-        lambda *args, **options: (trained.append(1), (None, Result()))[1],
-    )  # fmt: skip
-    monkeypatch.setattr(tokens, "evaluate", lambda *args, **options: Result())
 
-    class Data:
-        source = None
-
-    path = tmp_path / "run.json"
-    first = tokens.one_run(config, Data(), row, 4, 0, path)
-    assert first == {"min_ade": 1.25, "loss": 2.0, "clips_per_second": 8.0, "windows": 2}
-    assert tokens.one_run(config, Data(), row, 4, 0, path) == first and len(trained) == 1
-    config.stage.steps += 1  # another budget is another run, and this one ended too early
-    with pytest.raises(tokens.Interrupted, match="after step 60"):
-        tokens.one_run(config, Data(), row, 4, 0, path)
-    assert len(trained) == 2
+def test_fewer_scene_tokens_make_shorter_rows():
+    config, row = _config(), tokens.variants(_config())[-1]
+    before = tokens.configured(config, row, 4, 0).data.max_length
+    assert tokens.configured(config, row, 4, 0, saved=61).data.max_length == before - 61

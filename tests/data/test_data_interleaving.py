@@ -36,6 +36,20 @@ def test_windows_without_a_past_at_their_first_moment_are_left_out(source, windo
     assert interleaving.with_moments(source, every, 1) == tuple(every)
 
 
+def test_windows_explained_only_after_their_first_moment_are_left_out(source):
+    clip = source.clip(0)
+    label = dataclasses.replace(clip.reasoning[0], t=5.0, text="Stop because the light is red.")
+
+    class Labelled:
+        def clip(self, number):
+            return dataclasses.replace(clip, reasoning=(label,))
+
+    times = [4.8, 4.9, 5.0, 5.1, 5.2, 5.3]
+    kept = interleaving.with_moments(Labelled(), [(0, t) for t in times], FRAMES)
+    # Before the label nothing is explained, which is what a clip without labels is like.
+    assert [t for _, t in kept] == [4.8, 4.9, 5.2, 5.3]
+
+
 def test_each_part_ends_with_its_own_frame(source, windows):
     number, t0 = windows[0]
     parts = interleaving.parts(source, [(number, t0)], FRAMES)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from alpamayo_jax.layers.block import VisionBlock
-from alpamayo_jax.layers.linear import INIT_STD, Linear
+from alpamayo_jax.layers.linear import FAN_IN_INIT, Linear
 from alpamayo_jax.layers.mlp import GeluMLP
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.layers.stack import run_stack, stacked_params
@@ -24,6 +24,7 @@ from alpamayo_jax.types import Array, SceneTokens
 TIME_FEATURES = 256
 TIME_SCALE = 1000.0  # sinusoids see milliseconds
 _LONGEST = 10_000.0  # and their longest period is 2 pi times this
+_EMBEDDING_STD = 0.5  # as large as what the image tokens begin with
 
 
 def time_features(seconds: Array, size: int = TIME_FEATURES) -> Array:
@@ -50,14 +51,14 @@ class Flex(Compressor):
         c = self.config.scene.flex
         batch, images, patches, width = tokens.shape
         chex.assert_shape([cameras.index, cameras.time], (batch, images))
-        kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = self._kinds()
 
         x = GeluMLP(c.hidden_size, 2 * c.hidden_size, name="image_mlp", **kinds)(tokens)
         x = (x + self._place_and_time(cameras)[:, :, None]).astype(self.dtype)
         x = x.reshape(batch, images * patches, c.hidden_size)
         scene = self.param(
             "scene_tokens",
-            nn.initializers.normal(INIT_STD),
+            nn.initializers.normal(_EMBEDDING_STD),
             (c.num_tokens, c.hidden_size),
             self.param_dtype,
         )
@@ -85,16 +86,19 @@ class Flex(Compressor):
         c = self.config.scene.flex
         table = self.param(
             "camera_embed",
-            nn.initializers.normal(INIT_STD),
+            nn.initializers.normal(_EMBEDDING_STD),
             (c.max_cameras, c.hidden_size),
             self.param_dtype,
         )
         index = jnp.clip(cameras.index, 0, c.max_cameras - 1)
-        kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = self._kinds()
         time = GeluMLP(c.hidden_size, c.hidden_size, name="time_mlp", **kinds)(
             time_features(cameras.time)
         )
         return table[index].astype(self.dtype) + time
+
+    def _kinds(self) -> dict:
+        return dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=FAN_IN_INIT)
 
     def _steps(self, cameras: Cameras, patches: int) -> tuple[Array, Array]:
         """Step of every token [B, K + I P], and whether it is there."""

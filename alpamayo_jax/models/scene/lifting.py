@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alpamayo_jax.config import TriplaneConfig
-from alpamayo_jax.layers.linear import Linear
+from alpamayo_jax.layers.linear import FAN_IN_INIT, Linear
 from alpamayo_jax.layers.mlp import GeluMLP
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.ops.attention import Segment, attend
@@ -34,12 +34,14 @@ class ImageLayer(nn.Module):
         """x [M, N, d] cells, features [M, P, d], grid int [M, 2], uv [M, N, 2] -> [M, N, d]."""
         c, (images, cells, width) = self.config, x.shape
         heads, points = c.num_heads, c.num_points
-        kinds = dict(use_bias=True, dtype=self.dtype, param_dtype=self.param_dtype)
+        # Cells begin by reading where they project, all points alike.
+        usual = dict(use_bias=True, dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = usual | dict(kernel_init=FAN_IN_INIT)
         norm = dict(eps=c.layer_norm_eps, param_dtype=self.param_dtype)
         query = LayerNorm(name="norm1", **norm)(x)
         shape = images, cells, heads, points
-        offsets = Linear(heads * points * 2, name="offset_proj", **kinds)(query)
-        weights = Linear(heads * points, name="weight_proj", **kinds)(query)
+        offsets = Linear(heads * points * 2, name="offset_proj", **usual)(query)
+        weights = Linear(heads * points, name="weight_proj", **usual)(query)
         weights = jax.nn.softmax(weights.reshape(shape).astype(jnp.float32), -1)
         offsets = offsets.reshape(*shape, 2).astype(jnp.float32)
         values = Linear(width, name="value_proj", **kinds)(features)
@@ -63,7 +65,12 @@ class CrossLayer(nn.Module):
         """x [R, N, d] cells, found [R, C, N, d], visible bool [R, C, N] -> [R, N, d]."""
         c, (rows, cells, width) = self.config, x.shape
         heads, count = c.num_heads, found.shape[1]
-        kinds = dict(use_bias=True, dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = dict(
+            use_bias=True,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=FAN_IN_INIT,
+        )
         norm = dict(eps=c.layer_norm_eps, param_dtype=self.param_dtype)
         split = lambda a: a.reshape(*a.shape[:-1], heads, width // heads)  # noqa: E731
         query = split(Linear(width, name="q_proj", **kinds)(LayerNorm(name="norm1", **norm)(x)))

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alpamayo_jax.layers.linear import INIT_STD, Linear
+from alpamayo_jax.layers.linear import FAN_IN_INIT, INIT_STD, Linear
 from alpamayo_jax.layers.mlp import GeluMLP
 from alpamayo_jax.layers.norms import LayerNorm
 from alpamayo_jax.layers.stack import stacked_params
@@ -37,13 +37,14 @@ class Triplane(Compressor):
 
     def setup(self):
         c = self.config.scene.triplane
-        kinds = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        usual = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        kinds = usual | dict(kernel_init=FAN_IN_INIT)
         width = self.config.language.hidden_size
         self.feature_proj = Linear(c.hidden_size, use_bias=True, **kinds)
         self.feature_norm = LayerNorm(c.layer_norm_eps, param_dtype=self.param_dtype)
         self.query_proj = Linear(c.hidden_size, use_bias=True, **kinds)
-        self.image_layer = ImageLayer(c, parent=None, **kinds)
-        self.cross_layer = CrossLayer(c, parent=None, **kinds)
+        self.image_layer = ImageLayer(c, parent=None, **usual)
+        self.cross_layer = CrossLayer(c, parent=None, **usual)
         one = jnp.zeros((1, 1, c.hidden_size))
         place = jnp.ones((1, 2), jnp.int32), jnp.zeros((1, 1, 2))
         self.image_layers = stacked_params(
@@ -68,7 +69,7 @@ class Triplane(Compressor):
         self.token_mlps = [
             GeluMLP(width, c.token_mlp_size, name=f"mlp_{name}", **kinds) for name in PLANES
         ]
-        self.decoder = PlaneDecoder(c, **kinds)
+        self.decoder = PlaneDecoder(c, **usual)
 
     def __call__(self, tokens: Array, deepstack: Array, cameras: Cameras) -> SceneTokens:
         """Scene tokens [B, F x N, D]: per step the planes xy, xz, yz; arguments as in `Compressor`."""
