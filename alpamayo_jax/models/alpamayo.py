@@ -165,7 +165,8 @@ class Alpamayo(nn.Module):
         x = jnp.where(at_image, _gather(scene.tokens, index).astype(x.dtype), x)
         deepstack = None
         if scene.deepstack.shape[0]:
-            deepstack = jnp.where(at_image, _gather(scene.deepstack, index), 0)
+            none = jnp.zeros((), scene.deepstack.dtype)  # ONNX has no mix of bfloat16 and int
+            deepstack = jnp.where(at_image, _gather(scene.deepstack, index), none)
         mask = causal_mask(inputs.attention_mask)
         if inputs.prefix is not None:
             mask = prefix_mask_of_conversations(inputs.prefix, inputs.attention_mask)

@@ -79,7 +79,8 @@ class TextTower(nn.Module):
                 tap = jax.lax.dynamic_index_in_dim(
                     deepstack, jnp.minimum(index, taps - 1), keepdims=False
                 )
-                x = x + jnp.where(index < taps, tap, 0).astype(x.dtype)
+                none = jnp.zeros((), tap.dtype)  # ONNX has no mix of bfloat16 and int
+                x = x + jnp.where(index < taps, tap, none).astype(x.dtype)
             return self._placed(x), KVCache(k=k, v=v)
 
         x = self._placed(x)
