@@ -7,9 +7,11 @@ where it stopped. Writes:
 
     OUT/table.json   rows: cameras, variant, added_parameters, tokens_per_image, compression, min_ade
                      and ade_most_likely (metres), relative_percent of min_ade to the baseline, with
-                     their standard deviations over seeds, paper_percent, same_direction, clips_per_second in training, and of one
-                     observation vision_ms, prefill_ms, prompt_tokens and memory_mib
+                     their standard deviations over seeds, paper_percent, same_direction,
+                     clips_per_second in training, and of one observation vision_ms, prefill_ms,
+                     prompt_tokens and memory_mib
     OUT/table.md     the same as a table
+    OUT/summary.json min_ade and relative_percent of every variant, by number of cameras
     OUT/start/       the policy that all start from
     OUT/runs/        the result of each run
 """
@@ -21,7 +23,7 @@ from ml_collections import config_flags
 
 from alpamayo_jax import cli, recipe
 from alpamayo_jax.benchmark import tokens
-from alpamayo_jax.metrics.tables import markdown_table
+from alpamayo_jax.metrics.tables import markdown_table, write_summary
 from alpamayo_jax.train.loop import TrainingDiverged
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
@@ -38,6 +40,7 @@ def main(argv) -> None:
     lines: list[dict] = []
     for cameras in config.ablation.cameras:
         lines += _rig(config, workdir, rows, start, cameras, lines)
+    write_summary(workdir / "summary.json", tokens.summary(lines))
     print(markdown_table(lines))
     print(f"table: {workdir / 'table.md'}")
 

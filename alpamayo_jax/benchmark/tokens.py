@@ -315,6 +315,15 @@ def _deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def summary(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Number of cameras -> variant -> its means over seeds."""
+    found: dict[str, Any] = {}
+    for line in lines:
+        means = {name: line[name] for name in ("min_ade", "relative_percent")}
+        found.setdefault(f"{line['cameras']}_cameras", {})[line["variant"]] = means
+    return found
+
+
 def write_table(workdir: pathlib.Path, lines: Sequence[Mapping[str, Any]], text: str) -> None:
     """Writes `table.json` and `table.md`."""
     write_summary(workdir / "table.json", {"rows": list(lines)})

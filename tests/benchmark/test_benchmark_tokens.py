@@ -80,6 +80,8 @@ def test_the_table_compares_seed_by_seed(tmp_path):
     assert coarser["compression"] == pytest.approx(3.75) and coarser["added_parameters"] > 0
     assert by_name["per_image"]["vision_ms"] == 1.5
     assert by_name["per_image"]["ade_most_likely"] == 6.0
+    means = tokens.summary(lines)["4_cameras"]["triplane_4_6_6"]
+    assert means == {"min_ade": 2.75, "relative_percent": finer["relative_percent"]}
     tokens.write_table(tmp_path, lines, "text")
     assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["variant"] == "per_image"
     assert (tmp_path / "table.md").read_text() == "text\n"
