@@ -156,6 +156,14 @@ class ModelInputs:
     ego_from_camera: Array | None = None
     prefix: Array | None = None
 
+    def named_arrays(self) -> dict[str, np.ndarray]:
+        """The fields that there are, on the host, by name."""
+        return {
+            field.name: np.asarray(value)
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+
 
 @flax.struct.dataclass
 class EarlierPoses:

@@ -1,7 +1,6 @@
 """What narrow number formats cost a policy: one table, in metres and in what it says.
 
-    python experiments/quantise.py --config=configs/tiny.py --checkpoint=demo/checkpoint \\
-        --workdir=OUT
+    python experiments/quantise.py --config=configs/tiny.py --checkpoint=demo/checkpoint --workdir=OUT
     python experiments/quantise.py --config=configs/tiny.py --config.data.source=clips \\
         --config.data.root=DIR --checkpoint=CHECKPOINT --workdir=OUT
 
@@ -9,10 +8,10 @@ The configuration names the clips, as for experiments/pipeline.py: activations a
 windows that train, and the policy is compared on held-out ones, sampled as `config.eval` says. All
 arithmetic is JAX, rounded as the target would round it; no TensorRT, no GPU. Writes:
 
-    OUT/table.json   rows: precision, weights_mib, min_ade_K, ade, moved_m, tokens_same,
-                     reasoning_same, decisions_same, causes_same; windows, calibration_windows
-    OUT/table.md     the same as a table
-    OUT/ranges.json  calibrated ranges, for --ranges
+    OUT/summary.json  rows: precision, weights_mib, min_ade_K, ade, moved_m, tokens_same,
+                      reasoning_same, decisions_same, causes_same; windows, calibration_windows
+    OUT/table.md      the same as a table
+    OUT/ranges.json   calibrated ranges, for --ranges
 """
 
 from absl import flags, logging
@@ -66,7 +65,7 @@ def main(argv) -> None:
     )
     write_bytes(workdir / "table.md", (markdown_table(rows) + "\n").encode())
     write_summary(
-        workdir / "table.json",
+        workdir / "summary.json",
         {
             "rows": rows,
             "windows": len(windows),

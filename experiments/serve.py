@@ -1,6 +1,7 @@
 """Drives for AlpaSim: serves its driver interface over gRPC from a checkpoint.
 
     python experiments/serve.py --checkpoint=DIR --port=6789 [--workdir=OUT]
+    python experiments/serve.py --checkpoint=DIR --exported=PROGRAMS --cameras=1
 
 Programs are compiled before the port opens; then one line is printed, and the simulator may start:
 
@@ -22,10 +23,16 @@ from absl import flags, logging
 
 from alpamayo_jax import cli, policy_flags
 from alpamayo_jax.config import ConfigError
+from alpamayo_jax.decode.policy import describe_policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.export import load
 from alpamayo_jax.metrics.tables import write_summary
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Checkpoint directory.", required=True)
+_EXPORTED = flags.DEFINE_string(
+    "exported", None, "Folder that experiments/export.py wrote from the checkpoint: its programs "
+    "drive, greedily, for one rig, with their numbers of samples and tokens.",
+)  # fmt: skip
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve on; default: this machine only.")
 _PORT = flags.DEFINE_integer("port", 6789, "0 takes a free one.", lower_bound=0, upper_bound=65535)
 _CAMERAS = flags.DEFINE_list(
@@ -46,7 +53,7 @@ _MAX_NEW_TOKENS = flags.DEFINE_integer(
 )
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "Of the reasoning.")
 _TOP_P = flags.DEFINE_float("top_p", 0.98, "Nucleus of the reasoning.")
-_POLICY = policy_flags.define()
+_POLICY = policy_flags.define(layers_apart=True)
 _STREAMING = policy_flags.define_streaming()
 _FLOW_STEPS = flags.DEFINE_integer("flow_steps", None, "Euler steps; default: the checkpoint's.")
 _NAVIGATION = flags.DEFINE_bool(
@@ -65,6 +72,10 @@ _MAX_BATCH = flags.DEFINE_integer(
     "max_batch", 4, "Plans made at once, a power of two; each power up to it is compiled."
 )
 _MAX_MESSAGE = flags.DEFINE_integer("max_message_mb", 64, "Largest message, MiB.", lower_bound=1)
+_OF_JAX = (  # what exported programs have decided already
+    "num_samples", "max_new_tokens", "temperature", "top_p", "flow_steps", "max_reasoning_tokens",
+    "weights", "offload", "layers_apart", "streaming",
+)  # fmt: skip
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the summary is written.")
 _SHUT_DOWN = flags.DEFINE_bool("may_shut_down", False, "Let clients end this server.")
 
@@ -72,7 +83,7 @@ _SHUT_DOWN = flags.DEFINE_bool("may_shut_down", False, "Let clients end this ser
 def main(argv) -> None:
     del argv
     try:
-        from alpamayo_jax.serve import driver as driver_lib, planner as planner_lib, rehearsal
+        from alpamayo_jax.serve import driver as driver_lib, rehearsal
         from alpamayo_jax.serve import server as server_lib, wire
     except ImportError as error:
         raise ConfigError(
@@ -90,23 +101,10 @@ def main(argv) -> None:
         max_batch=_MAX_BATCH.value,
     )
     height, width = _size(_IMAGE_SIZE.value)
-    policy = _POLICY.load(_CHECKPOINT.value, cli.LoadingBar())
-    if _NAVIGATION.value and policy.config.release != "alpamayo1_5":
-        raise ConfigError(f"--navigation: a policy of release {policy.config.release} has no route")
-    sampling = SampleSettings(
-        num_samples=_NUM_SAMPLES.value,
-        max_new_tokens=_MAX_NEW_TOKENS.value,
-        temperature=_TEMPERATURE.value,
-        top_p=_TOP_P.value,
-        flow_steps=_FLOW_STEPS.value,
-        **_POLICY.sampling(),
-    )
-    if _STREAMING.value == "off":
-        planner = planner_lib.PolicyPlanner(policy, sampling, _MAX_BATCH.value)
-    else:
-        planner = planner_lib.StreamingPlanner(
-            policy, sampling, _STREAMING.value, min(_MAX_SESSIONS.value, _MOST_DRIVES.value)
-        )
+    planner = _planner()
+    release = planner.policy.config.release
+    if _NAVIGATION.value and release != "alpamayo1_5":
+        raise ConfigError(f"--navigation: a policy of release {release} has no route")
     looking = rehearsal.CAMERA_INDICES if cameras is None else cameras
     planner.warm(looking, _NUM_FRAMES.value, height, width, _NAVIGATION.value)
     if _HOST.value not in server_lib.LOOPBACK:
@@ -130,6 +128,39 @@ def main(argv) -> None:
         if _STREAMING.value != "off":
             served["streaming"] = dict(planner.drives.totals)
         write_summary(workdir / "summary.json", served | server.counts())
+
+
+def _planner():
+    """What plans, as the flags say."""
+    from alpamayo_jax.serve import planner
+
+    if _EXPORTED.value is not None:
+        return _exported_planner()
+    policy = _POLICY.load(_CHECKPOINT.value, cli.LoadingBar())
+    sampling = SampleSettings(
+        num_samples=_NUM_SAMPLES.value,
+        max_new_tokens=_MAX_NEW_TOKENS.value,
+        temperature=_TEMPERATURE.value,
+        top_p=_TOP_P.value,
+        flow_steps=_FLOW_STEPS.value,
+        **_POLICY.sampling(),
+    )
+    if _STREAMING.value == "off":
+        return planner.PolicyPlanner(policy, sampling, _MAX_BATCH.value)
+    most = min(_MAX_SESSIONS.value, _MOST_DRIVES.value)
+    return planner.StreamingPlanner(policy, sampling, _STREAMING.value, most)
+
+
+def _exported_planner():
+    from alpamayo_jax.serve.exported import ExportedPlanner
+
+    given = [f"--{f}" for f in _OF_JAX if flags.FLAGS[f].present]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} cannot change exported programs; give them to the export, or "
+            "leave out --exported"
+        )
+    return ExportedPlanner(describe_policy(_CHECKPOINT.value), load(_EXPORTED.value))
 
 
 def _index(text: str) -> int:

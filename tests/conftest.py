@@ -1,5 +1,6 @@
 """Shared test set-up: CPU, persistent compilation cache, and the optional reference folder."""
 
+import gc
 import os
 import pathlib
 
@@ -20,6 +21,20 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Grain's worker processes read absl flags, which pytest never parses.
 flags.FLAGS.mark_as_parsed()
+
+
+_MAPS = pathlib.Path("/proc/self/maps")
+_MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgets_programs():
+    """Every compiled program holds memory maps, of which Linux gives a process 65,530; with one too
+    many XLA crashes. A worker that has run hundreds of files gets there."""
+    yield
+    if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

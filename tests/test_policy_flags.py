@@ -1,4 +1,4 @@
-"""How scripts hold a checkpoint's weights: as stored, rounded, in host memory."""
+"""How scripts hold a checkpoint's weights: as stored, rounded, in host memory, layers apart."""
 
 import types
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from alpamayo_jax import policy_flags
+from alpamayo_jax.config import ConfigError
 from alpamayo_jax.convert.table import flatten
 from alpamayo_jax.decode.offload import HOST
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.layers.stack import Layers
 from alpamayo_jax.ops.number_formats import Quantised, dequantise
 from alpamayo_jax.testing.tiny import random_params, tiny_config
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
@@ -56,10 +58,35 @@ def test_rounded_and_in_host_memory(checkpoint):
     assert head.sharding.memory_kind != HOST
 
 
-def test_the_flags_say_so(checkpoint):
-    values = dict(weights="fp8", offload=False, max_reasoning_tokens=0)
-    given = policy_flags.PolicyFlags(
-        **{name: types.SimpleNamespace(value=value) for name, value in values.items()}
+def test_rounded_and_apart(checkpoint):
+    together = _leaf(policy_flags.load(checkpoint, "int8"), _LAYER)
+    found = _leaf(policy_flags.load(checkpoint, "int8", apart=True), _LAYER)
+    assert isinstance(found, Layers) and found.shape == together.shape
+    np.testing.assert_array_equal(found[1].values, together.values[1])
+
+
+def _given(present=(), **values):
+    values = dict(
+        weights=None, offload=False, layers_apart=False, max_reasoning_tokens=None
+    ) | values
+    return policy_flags.PolicyFlags(
+        **{
+            name: types.SimpleNamespace(value=value, present=name in present)
+            for name, value in values.items()
+        }
     )
+
+
+def test_the_flags_say_so(checkpoint):
+    given = _given(weights="fp8", max_reasoning_tokens=0)
     assert _leaf(given.load(checkpoint), _LAYER).format == "fp8"
     assert SampleSettings(**given.sampling()).limit == 2
+    assert isinstance(_leaf(_given(layers_apart=True).load(checkpoint), _LAYER), Layers)
+
+
+def test_layers_in_host_memory_stay_together(checkpoint):
+    by_default = _given(offload=True, layers_apart=True)
+    assert _leaf(by_default.load(checkpoint), _LAYER).sharding.memory_kind == HOST
+    asked_for = _given(["layers_apart"], offload=True, layers_apart=True)
+    with pytest.raises(ConfigError, match="--offload .* does not go with --layers_apart"):
+        asked_for.load(checkpoint)

@@ -14,7 +14,7 @@ class PresetsTest(parameterized.TestCase):
     def test_names(self):
         released = {"r1_10b", "r1_5_10b"}
         backbones = {f"qwen3_vl_{size}" for size in ("2b", "4b", "8b", "32b")}
-        assert set(PRESETS) == released | backbones | {"paper_0p5b", "tiny", "micro"}
+        assert set(PRESETS) == released | backbones | {"paper_0p5b", "moderate", "tiny", "micro"}
 
     def test_an_unknown_name_is_refused(self):
         with pytest.raises(ConfigError, match="'huge'.*r1_10b.*tiny"):

@@ -8,6 +8,7 @@ from alpamayo_jax.decode.generate import Generation
 from alpamayo_jax.decode.prefix import Prefix
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.flow import samplers
+from alpamayo_jax.layers.stack import Layers, are_separate
 from alpamayo_jax.models.alpamayo import Alpamayo
 from alpamayo_jax.models.language import Context
 from alpamayo_jax.types import Array
@@ -34,6 +35,20 @@ def expert_context(prefix: Prefix, generation: Generation) -> tuple[Context, Arr
     return context, first
 
 
+def _read_often(context: Context, params: dict, config: ModelConfig) -> Context:
+    """The same context, laid out once for all steps of the flow."""
+    (shared, shared_mask), (own, own_mask) = context
+    # Kernels read a shared prefix; without them one sample, alone with its prefix, has one product
+    # per layer instead of two.
+    if own.k.shape[2] == 1 and not config.kernels.wanted:
+        join = lambda a, b: jnp.concatenate([a[:, :, None], b], axis=-2)  # noqa: E731
+        mask = jnp.concatenate([shared_mask, own_mask], axis=-1)
+        context = [(jax.tree.map(join, shared, own), mask)]
+    if are_separate(params["expert"]):  # no layer is cut out of the cache again at every step
+        context = [(jax.tree.map(Layers.of, cache), mask) for cache, mask in context]
+    return context
+
+
 def velocity_field(
     params: dict, prefix: Prefix, generation: Generation, config: ModelConfig, **stack
 ) -> samplers.Velocity:
@@ -43,6 +58,7 @@ def velocity_field(
     """
     model = Alpamayo(config, **stack)
     context, first = expert_context(prefix, generation)
+    context = _read_often(context, params, config)
     waypoints = jnp.arange(config.action.n_waypoints)
     positions = (first + prefix.rope_delta[:, None])[..., None] + waypoints
     positions = jnp.broadcast_to(positions, (3, *positions.shape))

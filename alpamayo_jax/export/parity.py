@@ -77,19 +77,10 @@ class Reference:
                 made.append(("flow_step", at, self.run("flow_step", at)))
             return out
 
-        given = fields(inputs)
+        given = inputs.named_arrays()
         drive(call, host_facts(self.config), given, noise, self.sizes.new_tokens)
         made.append(("policy", {**given, "noise": noise}, self.sample(inputs, noise)))
         return made
-
-
-def fields(inputs: ModelInputs) -> dict[str, np.ndarray]:
-    """The arrays of a batch by name."""
-    return {
-        field.name: np.asarray(value)
-        for field in dataclasses.fields(inputs)
-        if (value := getattr(inputs, field.name)) is not None
-    }
 
 
 def noises(count: int, sizes: Sizes, waypoints: int, seed: int = 0) -> np.ndarray:

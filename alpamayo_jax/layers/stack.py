@@ -30,7 +30,7 @@ STACKS = ("blocks", "layers")  # subtrees that `separate` takes apart
 
 @jax.tree_util.register_pytree_node_class
 class Layers:
-    """Arrays of one parameter of all layers, in place of the array that stacks them.
+    """Arrays (or `Quantised`) of one parameter of all layers, in place of what stacks them.
 
     It has what a loop over layers asks of a stacked array: `shape`, `dtype`, one layer by number and
     a run of layers by slice.
@@ -38,6 +38,11 @@ class Layers:
 
     def __init__(self, arrays: Sequence[Any]):
         self.arrays = tuple(arrays)
+
+    @classmethod
+    def of(cls, stack: Any) -> "Layers":
+        """The layers of an array (or `Quantised`) that stacks them."""
+        return cls([jax.tree.map(lambda a: a[i], stack) for i in range(stack.shape[0])])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,22 +76,30 @@ def separate(params: Mapping[str, Any]) -> dict[str, Any]:
     Programs of such parameters have no loop over layers. They compute the same up to rounding.
 
     Args:
-      params: nested dict, stacked; quantised matrices stay stacked.
+      params: nested dict, stacked; matrices may be quantised.
     """
 
     def walk(tree: Any, inside: bool) -> Any:
         if isinstance(tree, Mapping):
             return {key: walk(value, inside or key in STACKS) for key, value in tree.items()}
-        if not inside or isinstance(tree, (Layers, Quantised)):
-            return tree
-        return Layers([tree[index] for index in range(tree.shape[0])])
+        return Layers.of(tree) if inside and not _is_layers(tree) else tree
 
     return walk(params, False)
 
 
+def are_separate(params: Any) -> bool:
+    """Whether any parameter has its layers in arrays of their own."""
+    return any(map(_is_layers, jax.tree.leaves(params, is_leaf=_is_layers)))
+
+
 def stacked(params: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `separate`."""
-    join = lambda leaf: jnp.stack(leaf.arrays) if _is_layers(leaf) else leaf  # noqa: E731
+
+    def join(leaf: Any) -> Any:
+        if not _is_layers(leaf):
+            return leaf
+        return jax.tree.map(lambda *arrays: jnp.stack(arrays), *leaf.arrays)
+
     return jax.tree.map(join, dict(params), is_leaf=_is_layers)
 
 
@@ -184,7 +197,7 @@ def run_stack(
         return _run_from_host(body, params, carry, xs, start, stop)
     if layers is not None:
         params = jax.tree.map(lambda a: a[start:stop], params, is_leaf=_is_layers)
-    apart = any(map(_is_layers, leaves))
+    apart = are_separate(leaves)
     if not unroll and not apart:
         return jax.lax.scan(body, carry, (params, xs))
 

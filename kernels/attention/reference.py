@@ -45,24 +45,18 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
     *lead, num_queries, num_heads, head_dim = q.shape
     num_kv_heads = segments[0].k.shape[-3]
     q = q.reshape(*lead, num_queries, num_kv_heads, num_heads // num_kv_heads, head_dim)
-    precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
+    q = jnp.moveaxis(q, -4, -2)  # [..., G, R, T, H]
 
     scores, visible, highest = [], False, None
     for segment in segments:
-        score = jnp.einsum(
-            _equation("{q}tgrh,{k}gsh->{q}grts", q, segment.k),
-            q,
-            segment.k,
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
         mask = segment.mask
         # A sample axis the mask lacks is broadcast; then the axes for G and R go before [T, S].
         if mask.ndim < len(lead) + 2:
             mask = jnp.expand_dims(mask, 1)
         mask = mask[..., None, None, :, :]
-        visible = visible | mask.any(-1)
-        scores.append(jnp.where(mask, score * scale, jnp.finfo(jnp.float32).min))
+        visible = visible | mask.any(-1, keepdims=True)
+        score = _product(q, segment.k, -1) * scale
+        scores.append(jnp.where(mask, score, jnp.finfo(jnp.float32).min))
         top = scores[-1].max(axis=-1, keepdims=True)
         highest = top if highest is None else jnp.maximum(highest, top)
     highest = jax.lax.stop_gradient(highest)
@@ -72,32 +66,39 @@ def attend_reference(q: Array, segments: Sequence[Segment], *, scale: float) -> 
     out, total = 0.0, 0.0
     for segment, score in zip(segments, scores):
         weights = jnp.exp(score - highest)
-        total = total + weights.sum(axis=-1)
-        equation = _equation("{q}grts,{k}gsh->{q}tgrh", q, segment.k)
-        out = out + _mix(equation, weights.astype(q.dtype), segment.v, precision)
-    out = out / jnp.moveaxis(total, -1, -3)[..., None]
-    # visible is [..., 1, 1, T]; its T goes before the heads.
-    out = jnp.where(jnp.moveaxis(visible, -1, -3)[..., None], out, 0.0)
-    return out.astype(q.dtype).reshape(*lead, num_queries, num_heads, head_dim)
+        total = total + weights.sum(axis=-1, keepdims=True)
+        out = out + _mix(weights.astype(q.dtype), segment.v)
+    out = jnp.where(visible, out / total, 0.0).astype(q.dtype)
+    return jnp.moveaxis(out, -2, -4).reshape(*lead, num_queries, num_heads, head_dim)
 
 
-def _mix(equation: str, weights: Array, values: Array, precision: Any) -> Array:
-    """The product in float32 of operands of any float type."""
+def _product(rows: Array, keys: Array, axis: int) -> Array:
+    """float32 product of rows [..., G, R, T, X] and keys [..., G, S, H], over `axis` of the keys.
 
-    def product(a, b):
-        return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
-
-    if weights.dtype == jnp.float32:
-        return product(weights, values)
-    # XLA for CPUs has no product of narrow operands in this layout with a float32 result.
-    return jax.lax.platform_dependent(
-        weights,
-        values,
-        cpu=lambda a, b: product(a.astype(jnp.float32), b.astype(jnp.float32)),
-        default=product,
+    Rows on the same keys stand together in one product, and no operand has to be transposed: for
+    that, compilers for CPUs pass over the scores once more.
+    """
+    shared = rows.ndim - keys.ndim == 2  # keys lack the samples' axis, which goes among the rows
+    rows = jnp.moveaxis(rows, 1, 2) if shared else rows
+    joined = rows.reshape(*keys.shape[:-2], -1, rows.shape[-1])
+    batch = tuple(range(keys.ndim - 2))
+    out = jax.lax.dot_general(
+        joined,
+        keys,
+        (((joined.ndim - 1,), (keys.ndim + axis,)), (batch, batch)),
+        precision=jax.lax.Precision.HIGHEST if rows.dtype == jnp.float32 else None,
+        preferred_element_type=jnp.float32,
     )
+    out = out.reshape(*rows.shape[:-1], out.shape[-1])
+    return jnp.moveaxis(out, 2, 1) if shared else out
 
 
-def _equation(pattern: str, q: Array, k: Array) -> str:
-    """Fills in the leading axes: "b" where samples are absent, "bk" where they are present."""
-    return pattern.format(q="bk"[: q.ndim - 4], k="bk"[: k.ndim - 3])
+def _mix(weights: Array, values: Array) -> Array:
+    """float32 product of weights [..., G, R, T, S] and values [..., G, S, H] of any float type."""
+    if weights.dtype == jnp.float32:
+        return _product(weights, values, -2)
+    # XLA for CPUs has no product of narrow operands in this layout with a float32 result.
+    wide = lambda a, b: _product(a.astype(jnp.float32), b.astype(jnp.float32), -2)  # noqa: E731
+    return jax.lax.platform_dependent(
+        weights, values, cpu=wide, default=lambda a, b: _product(a, b, -2)
+    )

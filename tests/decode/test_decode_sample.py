@@ -152,7 +152,7 @@ def test_one_observation_gives_one_prediction_with_its_texts(monkeypatch):
 def test_guidance_runs_beside_the_prompt_without_navigation(monkeypatch):
     recorder = _Recorder(None)
     monkeypatch.setattr(sample_lib, "_sample", recorder)
-    monkeypatch.setattr(sample_lib, "_prediction", lambda policy, out, row: row)
+    monkeypatch.setattr(sample_lib, "prediction_of", lambda policy, out, row: row)
     observation = random_observation(_CONFIG, navigation="Turn left in 40 m.")
     settings = dataclasses.replace(_SETTINGS, guidance_weight=1.5)
     assert sample(_policy(), [observation] * 2, settings=settings) == [0, 1]

@@ -8,7 +8,7 @@ import pytest
 
 from alpamayo_jax.export import parity
 from alpamayo_jax.export.driving import drive
-from alpamayo_jax.export.parity import Reference, compare, fields, noises
+from alpamayo_jax.export.parity import Reference, compare, noises
 from alpamayo_jax.export.stages import Sizes, host_facts, sizes_of
 from alpamayo_jax.testing.tiny import random_inputs, random_params, tiny_config
 
@@ -160,7 +160,7 @@ def test_a_host_program_drives_as_the_library_does(reference):
     model, inputs = reference
     noise = noises(1, model.sizes, CONFIG.action.n_waypoints)[0]
     want = model.sample(inputs, noise)
-    got = drive(model.run, host_facts(CONFIG), fields(inputs), noise, limit=5)
+    got = drive(model.run, host_facts(CONFIG), inputs.named_arrays(), noise, limit=5)
     assert got["token_ids"].shape == (1, 2, 5)
     for sample in range(2):  # greedy: all samples say the same
         np.testing.assert_array_equal(got["token_ids"][:, sample], want["token_ids"])
@@ -174,7 +174,7 @@ def test_the_single_program_is_the_library_too(reference):
     model, inputs = reference
     noise = noises(1, model.sizes, CONFIG.action.n_waypoints)[0]
     want = model.sample(inputs, noise)
-    got = model.run("policy", {**fields(inputs), "noise": noise})
+    got = model.run("policy", {**inputs.named_arrays(), "noise": noise})
     np.testing.assert_array_equal(got["token_ids"], want["token_ids"])
     np.testing.assert_array_equal(got["end_index"], want["end_index"])
     for name in ("actions", "xyz", "rot"):

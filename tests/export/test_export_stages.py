@@ -8,7 +8,6 @@ import pytest
 
 from alpamayo_jax.config import ConfigError
 from alpamayo_jax.errors import InputError
-from alpamayo_jax.export.parity import fields
 from alpamayo_jax.export.stages import (
     STAGES,
     host_facts,
@@ -58,7 +57,7 @@ def test_with_and_without_loops_is_the_same(params, stage):
     looped = make_stages(CONFIG, params, SIZES, unroll=False, names=[stage])[stage]
     unrolled = make_stages(CONFIG, params, SIZES, unroll=True, names=[stage])[stage]
     given = {name: example(spec, i) for i, (name, spec) in enumerate(looped.inputs.items())}
-    given |= {n: a for n, a in fields(INPUTS).items() if n in given and n != "position_ids"}
+    given |= {n: a for n, a in INPUTS.named_arrays().items() if n in given and n != "position_ids"}
     want = jax.jit(looped.function)(dict(looped.weights), given)
     got = jax.jit(unrolled.function)(dict(unrolled.weights), given)
     assert list(want) == list(looped.outputs) == list(unrolled.outputs)

@@ -9,6 +9,7 @@ from alpamayo_jax.decode.generate import generate
 from alpamayo_jax.decode.prefix import prefill
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.layers.stack import Layers, one_layer, run_stack, separate, stacked
+from alpamayo_jax.ops.number_formats import dequantise, quantise
 from alpamayo_jax.testing.tiny import quick_jit, random_inputs, random_params, tiny_config
 
 
@@ -71,10 +72,17 @@ def test_a_policy_of_separate_layers_says_the_same():
     np.testing.assert_allclose(ours.cache.k, theirs.cache.k, atol=1e-4)
 
 
-def test_quantised_matrices_stay_stacked():
-    from alpamayo_jax.ops.number_formats import Quantised, quantise
-
-    kernel = quantise(jnp.ones((2, 4, 4)), "int8", axis=-2)
-    kept = separate({"layers": {"up": {"kernel": kernel, "scale": jnp.ones((2, 4))}}})
-    assert isinstance(kept["layers"]["up"]["kernel"], Quantised)
-    assert isinstance(kept["layers"]["up"]["scale"], Layers)
+@pytest.mark.parametrize("format", ["int8", "nvfp4"])
+def test_quantised_matrices_come_apart_too(format):
+    kernel = quantise(jax.random.normal(jax.random.key(0), (2, 16, 4)), format, axis=-2)
+    params = {"layers": {"up": {"kernel": kernel}}}
+    apart = separate(params)["layers"]["up"]["kernel"]
+    assert isinstance(apart, Layers) and apart.shape == kernel.shape
+    for index in range(2):
+        assert apart[index].format == format
+        np.testing.assert_array_equal(
+            dequantise(apart[index], jnp.float32), dequantise(kernel, jnp.float32)[index]
+        )
+    again = stacked({"layers": {"up": {"kernel": apart}}})
+    assert jax.tree.structure(again) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, again, params)

@@ -1,9 +1,7 @@
 """experiments/quantise.py: the table of a small policy, and what is refused."""
 
-import json
-
 import pytest
-from script_process import assert_refused, pipeline_flags, run_script
+from script_process import assert_refused, pipeline_flags, read_summary, run_script
 
 
 def flags(checkpoint, workdir, *more):
@@ -17,7 +15,7 @@ def test_a_table_with_and_without_calibrated_activations(pipeline_run, tmp_path)
     )
     done = run_script("quantise", *given)
     assert done.returncode == 0, done.stderr
-    table = json.loads((tmp_path / "table.json").read_text())
+    table = read_summary(tmp_path)
     assert [row["precision"] for row in table["rows"]] == ["as trained", "int8", "nvfp4"]
     assert table["calibration_windows"] == 2 and table["windows"] == 3
     for row in table["rows"]:
@@ -27,7 +25,7 @@ def test_a_table_with_and_without_calibrated_activations(pipeline_run, tmp_path)
     assert (tmp_path / "table.md").read_text().count("\n") == 5
     again = run_script("quantise", *given, f"--ranges={tmp_path / 'ranges.json'}")
     assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "table.json").read_text())["rows"] == table["rows"]
+    assert read_summary(tmp_path)["rows"] == table["rows"]
 
 
 def test_an_unknown_precision_is_refused(tmp_path):

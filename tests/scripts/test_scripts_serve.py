@@ -55,6 +55,27 @@ def test_a_served_checkpoint_is_fit_to_drive(pipeline_run, tmp_path):
     assert served["shut_down"] == 0 and served["seconds"] > 0
 
 
+@pytest.mark.slow
+def test_exported_programs_are_fit_to_drive(pipeline_run, tmp_path):
+    checkpoint = f"--checkpoint={pipeline_run.checkpoint}"
+    rig = ("--cameras=1", f"--num_frames={NUM_FRAMES}")
+    done = run_script(
+        "export", checkpoint, *rig, "--format=stablehlo", "--stages=policy", "--windows=2",
+        "--num_samples=2", f"--max_new_tokens={MAX_NEW_TOKENS}", f"--workdir={tmp_path / 'programs'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    driven = (checkpoint, *rig, f"--exported={tmp_path / 'programs'}", "--port=0")
+    with started("serve", *driven, "--image_size=108x192", says="ready: ") as line:
+        done = run_script(
+            "check_driver", f"--address={line.split()[-1]}", f"--workdir={tmp_path}",
+            "--sessions=1,2", "--image_height=108", "--image_width=192", "--steps=2",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "fit to drive"
+    refused = run_script("serve", *driven, "--num_samples=3")
+    assert_refused(refused, "serve", "--num_samples cannot change exported programs")
+
+
 def test_a_driver_that_breaks_rules_fails():
     driver = serve_helpers.make_driver()
     drive = driver.drive
