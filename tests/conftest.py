@@ -24,7 +24,7 @@ flags.FLAGS.mark_as_parsed()
 
 
 _MAPS = pathlib.Path("/proc/self/maps")
-_MANY_MAPS = 20_000
+_MANY_MAPS = 40_000
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -35,8 +35,8 @@ def expert_context(prefix: Prefix, generation: Generation) -> tuple[Context, Arr
     return context, first
 
 
-def _read_often(context: Context, params: dict, config: ModelConfig) -> Context:
-    """The same context, laid out once for all steps of the flow."""
+def laid_out(context: Context, params: dict, config: ModelConfig) -> Context:
+    """What `expert_context` gives, arranged once for all steps of the flow."""
     (shared, shared_mask), (own, own_mask) = context
     # Kernels read a shared prefix; without them one sample, alone with its prefix, has one product
     # per layer instead of two.
@@ -58,7 +58,7 @@ def velocity_field(
     """
     model = Alpamayo(config, **stack)
     context, first = expert_context(prefix, generation)
-    context = _read_often(context, params, config)
+    context = laid_out(context, params, config)
     waypoints = jnp.arange(config.action.n_waypoints)
     positions = (first + prefix.rope_delta[:, None])[..., None] + waypoints
     positions = jnp.broadcast_to(positions, (3, *positions.shape))

@@ -7,6 +7,7 @@ import warnings
 from typing import Any, Iterator, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from alpamayo_jax.config import ConfigError
@@ -41,7 +42,7 @@ def convert(stage: Stage) -> Any:
         return tuple(results[name] for name in outputs)
 
     shapes = (*stage.weight_shapes.values(), *stage.inputs.values())
-    with _quiet(), _no_platform():
+    with _quiet(), _no_platform(), _typed_products(), _unpatched():
         try:
             model = jax2onnx.to_onnx(
                 positional, inputs=shapes, model_name=stage.name, opset=OPSET, return_mode="proto"
@@ -71,15 +72,49 @@ def convert(stage: Stage) -> Any:
 
 
 @contextlib.contextmanager
-def _no_platform() -> Iterator[None]:
-    """What depends on the platform takes its default branch: a graph is for none that JAX knows, and
-    the branches for one of them need not have the types that the converter gives the others."""
-    original = jax.lax.platform_dependent
-    jax.lax.platform_dependent = lambda *args, default, **platforms: default(*args)
+def _unpatched() -> Iterator[None]:
+    """The converter leaves functions of its own in jax.numpy, with other signatures; whoever computes on
+    in this process wants JAX's."""
+    before = dict(vars(jnp))
     try:
         yield
     finally:
-        jax.lax.platform_dependent = original
+        for name, value in before.items():
+            if getattr(jnp, name, None) is not value:
+                setattr(jnp, name, value)
+
+
+@contextlib.contextmanager
+def _no_platform() -> Iterator[None]:
+    """What depends on the platform takes its default branch: a graph is for none that JAX knows, and
+    the branches for one of them need not have the types that the converter gives the others."""
+    with _replaced("platform_dependent", lambda *args, default, **platforms: default(*args)):
+        yield
+
+
+@contextlib.contextmanager
+def _typed_products() -> Iterator[None]:
+    """A product of narrow operands with a wider result is a narrow product and a cast: `MatMul` has the
+    type of its operands, and the converter does not say so to what reads it."""
+    original = jax.lax.dot_general
+
+    def product(a: Any, b: Any, *args: Any, preferred_element_type: Any = None, **how: Any) -> Any:
+        out = original(a, b, *args, **how)
+        return out if preferred_element_type is None else out.astype(preferred_element_type)
+
+    with _replaced("dot_general", product):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(name: str, function: Any) -> Iterator[None]:
+    """`jax.lax` with another function of that name."""
+    original = getattr(jax.lax, name)
+    setattr(jax.lax, name, function)
+    try:
+        yield
+    finally:
+        setattr(jax.lax, name, original)
 
 
 def add_weights(model: Any, weights: Mapping[str, Any], *, external: Mapping[str, Any] = {}) -> None:

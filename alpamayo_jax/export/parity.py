@@ -12,13 +12,13 @@ from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.export.driving import drive
 from alpamayo_jax.export.manifest import Parity
 from alpamayo_jax.export.stages import STAGES, Sizes, host_facts, make_stages
+from alpamayo_jax.flow import samplers
 from alpamayo_jax.types import ModelInputs
 
 # Largest error that passes: absolute in float32; in narrower formats relative to the largest
 # magnitude of the output, as rounding is.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.1, "fp8": 0.1, "int8": 0.1, "nvfp4": 0.1}
 _COMPARED_STEPS = 2  # of a reasoning trace; each compares whole caches
-_FLOW_TIME = 0.3
 _NUDGE = 2.0**-21  # relative, four units in the last place of float32
 
 # (stage, inputs) -> outputs, as `driving.Call`.
@@ -72,14 +72,22 @@ class Reference:
             if counts[stage] <= _COMPARED_STEPS:
                 made.append((stage, dict(values), out))
             if stage == "flow_loop":
-                t = np.full(noise.shape[:2], _FLOW_TIME, np.float32)
-                at = {**values, "x": noise, "t": t}
-                made.append(("flow_step", at, self.run("flow_step", at)))
+                made.extend(self._flow_steps({**values, "noise": noise}))
             return out
 
         given = inputs.named_arrays()
         drive(call, host_facts(self.config), given, noise, self.sizes.new_tokens)
         made.append(("policy", {**given, "noise": noise}, self.sample(inputs, noise)))
+        return made
+
+    def _flow_steps(self, values: Mapping[str, Any]) -> list[tuple[str, dict, dict]]:
+        """Stage "flow_step" at every state that the loop passes through."""
+        made, x = [], values["noise"]
+        grid = samplers.time_grid(self.config.flow.num_inference_steps)
+        for t, dt in zip(grid, np.diff(grid)):
+            at = {**values, "x": x, "t": np.full(x.shape[:2], t, np.float32)}
+            made.append(("flow_step", at, self.run("flow_step", at)))
+            x = x + dt * made[-1][-1]["velocity"].astype(np.float32)
         return made
 
 
@@ -182,7 +190,7 @@ def compare(
         for stage, values, want in reference.calls(inputs, noise):
             if stage in found:
                 found[stage].add(want, run(stage, values), relative)
-                if "noise" in values:
+                if "noise" in reference.stages[stage].inputs:
                     nudged = {**values, "noise": nudge(values["noise"])}
                     same, other = (reference.run(stage, each) for each in (values, nudged))
                     found[stage].allow(same, other, relative)

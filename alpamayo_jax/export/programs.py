@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from alpamayo_jax.action import unicycle
 from alpamayo_jax.config import ModelConfig
+from alpamayo_jax.decode import act
 from alpamayo_jax.decode.prefix import fuse_history
 from alpamayo_jax.flow import samplers
 from alpamayo_jax.models.alpamayo import Alpamayo
@@ -81,15 +82,18 @@ class Programs:
     def flow_step(self, params: dict, x: Inputs) -> Outputs:
         """The velocity at one time of the flow."""
         context = self._context(x, x["cache_mask"][..., None, :])
-        args = x["x"], x["t"], x["position_ids"], context
-        return {"velocity": self._apply(params, *args, method="velocity")}
+        return {"velocity": self._velocity(params, x, context)}
+
+    def _velocity(self, params: dict, x: Inputs, context: Context) -> Array:
+        return self._apply(params, x["x"], x["t"], x["position_ids"], context, method="velocity")
 
     def flow_loop(self, params: dict, x: Inputs) -> Outputs:
         """All Euler steps from noise to normalised actions."""
+        context = self._context(x, x["cache_mask"][..., None, :])
+        context = act.laid_out(context, params, self.config)
 
         def velocity(state: Array, t: Array) -> Array:
-            at = {**x, "x": state, "t": t[..., 0, 0]}
-            return self.flow_step(params, at)["velocity"]
+            return self._velocity(params, {**x, "x": state, "t": t[..., 0, 0]}, context)
 
         steps = self.config.flow.num_inference_steps
         return {"actions": samplers.euler(velocity, x["noise"], steps)}

@@ -12,6 +12,7 @@ from alpamayo_jax.decode import act
 from alpamayo_jax.decode.generate import Generation, generate
 from alpamayo_jax.decode.prefix import Prefix, prefill
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.layers.stack import separate
 from alpamayo_jax.testing.tiny import GRIDS, quick_jit, random_inputs, random_params, tiny_config
 from alpamayo_jax.tokens.vocabulary import special_token_id
 from alpamayo_jax.types import KVCache
@@ -24,6 +25,9 @@ _END_INDEX = np.array([[2, N - 1, -1], [-1, 0, 3]])
 
 _prefill = quick_jit(prefill, static_argnums=2)
 _recondition = quick_jit(act.recondition, static_argnums=3)
+_velocity = quick_jit(
+    lambda p, prefix, generation, x, t: act.velocity_field(p, prefix, generation, _CONFIG)(x, t)
+)
 _sample_actions = quick_jit(act.sample_actions, static_argnums=(3, 4))
 
 
@@ -133,6 +137,22 @@ class ActionsTest(parameterized.TestCase):
         changed = np.abs(got - want).max((-2, -1)) > 1e-6
         assert changed.tolist() == [[False, True, False], [False] * 3]
 
+    @parameterized.named_parameters(("stacked", False), ("apart", True))
+    def test_one_sample_alone_moves_as_among_others(self, apart):
+        """Alone, it reads prompt and reasoning as one run of keys."""
+        first = _generation()
+        alone = first.replace(
+            token_ids=first.token_ids[:, :1],
+            logprobs=first.logprobs[:, :1],
+            end_index=first.end_index[:, :1],
+            cache=jax.tree.map(lambda a: a[:, :, :1], first.cache),
+        )
+        x, t = _noise(), jnp.full((2, K, 1, 1), 0.3)
+        want = _velocity(_params(), _prefix(), first, x, t)
+        params = separate(_params()) if apart else _params()
+        got = _velocity(params, _prefix(), alone, x[:, :1], t[:, :1])
+        np.testing.assert_allclose(got, want[:, :1], atol=1e-5)
+
     def test_every_state_on_the_way(self):
         settings = SampleSettings(num_samples=K, max_new_tokens=N, flow_steps=2)
         policy = _params(), _prefix(), _generation()  # computed, not traced
@@ -142,14 +162,9 @@ class ActionsTest(parameterized.TestCase):
         assert states.shape == (3, *_noise().shape) and states.dtype == jnp.float32
 
     def test_equals_euler_steps_of_the_velocity(self):
-        field = quick_jit(
-            lambda p, prefix, generation, x, t: act.velocity_field(p, prefix, generation, _CONFIG)(
-                x, t
-            )
-        )
         x = _noise()
         for t in (0.0, 0.5):
-            x = x + 0.5 * field(_params(), _prefix(), _generation(), x, jnp.full((2, K, 1, 1), t))
+            x = x + 0.5 * _velocity(_params(), _prefix(), _generation(), x, jnp.full((2, K, 1, 1), t))
         np.testing.assert_allclose(_actions(), x, atol=1e-5)
 
 
