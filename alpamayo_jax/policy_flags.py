@@ -68,12 +68,35 @@ def define(*, layers_apart: bool = False) -> PolicyFlags:
     )  # fmt: skip
 
 
-def define_streaming() -> flags.FlagHolder:
-    """Defines --streaming, for the scripts that drive step by step."""
-    return flags.DEFINE_enum(
-        "streaming", "off", STREAMING, "Use what the step before has seen and said (exact), and "
-        "keep keys and values of frames that have moved too (approximate); drives run one after "
-        "the other. See docs/decoding.md.",
+@dataclasses.dataclass(frozen=True)
+class StreamingFlags:
+    """What was given on the command line; made by `define_streaming`."""
+
+    streaming: flags.FlagHolder
+    draft_block: flags.FlagHolder
+
+    @property
+    def value(self) -> str:
+        """One of `STREAMING`."""
+        return self.streaming.value
+
+    def sampling(self) -> dict[str, Any]:
+        """Fields of `SampleSettings`."""
+        return {"draft_block": self.draft_block.value}
+
+
+def define_streaming() -> StreamingFlags:
+    """Defines --streaming and --draft_block, for the scripts that drive step by step."""
+    return StreamingFlags(
+        flags.DEFINE_enum(
+            "streaming", "off", STREAMING, "Use what the step before has seen and said (exact), and "
+            "keep keys and values of frames that have moved too (approximate); drives run one after "
+            "the other. See docs/decoding.md.",
+        ),
+        flags.DEFINE_integer(
+            "draft_block", 8, "With --streaming: tokens of the last reasoning that one pass verifies; "
+            "1 writes the reasoning anew, which is faster on CPUs.", lower_bound=1,
+        ),
     )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ _MAX_BATCH = flags.DEFINE_integer(
 _MAX_MESSAGE = flags.DEFINE_integer("max_message_mb", 64, "Largest message, MiB.", lower_bound=1)
 _OF_JAX = (  # what exported programs have decided already
     "num_samples", "max_new_tokens", "temperature", "top_p", "flow_steps", "max_reasoning_tokens",
-    "weights", "offload", "layers_apart", "streaming",
+    "weights", "offload", "layers_apart", "streaming", "draft_block",
 )  # fmt: skip
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the summary is written.")
 _SHUT_DOWN = flags.DEFINE_bool("may_shut_down", False, "Let clients end this server.")
@@ -144,6 +144,7 @@ def _planner():
         top_p=_TOP_P.value,
         flow_steps=_FLOW_STEPS.value,
         **_POLICY.sampling(),
+        **_STREAMING.sampling(),
     )
     if _STREAMING.value == "off":
         return planner.PolicyPlanner(policy, sampling, _MAX_BATCH.value)

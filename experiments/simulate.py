@@ -145,6 +145,7 @@ def _policy(cameras: SceneCameras):
             max_new_tokens=_MAX_NEW_TOKENS.value,
             temperature=_TEMPERATURE.value,
             **_POLICY_FLAGS.sampling(),
+            **_STREAMING.sampling(),
         )
         return CheckpointPolicy(
             _POLICY_FLAGS.load(name, cli.LoadingBar()),

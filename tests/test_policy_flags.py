@@ -13,9 +13,10 @@ from alpamayo_jax.convert.table import flatten
 from alpamayo_jax.decode.offload import HOST
 from alpamayo_jax.decode.policy import Policy
 from alpamayo_jax.decode.settings import SampleSettings
+from alpamayo_jax.decode.streaming import Drive
 from alpamayo_jax.layers.stack import Layers
 from alpamayo_jax.ops.number_formats import Quantised, dequantise
-from alpamayo_jax.testing.tiny import random_params, tiny_config
+from alpamayo_jax.testing.tiny import random_observation, random_params, tiny_config
 from alpamayo_jax.tokens.tokenizer import tiny_tokenizer
 
 _CONFIG = tiny_config()
@@ -82,6 +83,18 @@ def test_the_flags_say_so(checkpoint):
     assert _leaf(given.load(checkpoint), _LAYER).format == "fp8"
     assert SampleSettings(**given.sampling()).limit == 2
     assert isinstance(_leaf(_given(layers_apart=True).load(checkpoint), _LAYER), Layers)
+
+
+def test_a_draft_block_of_one_makes_no_drafts(checkpoint):
+    values = {name: types.SimpleNamespace(value=v) for name, v in
+              (("streaming", "exact"), ("draft_block", 1))}  # fmt: skip
+    given = policy_flags.StreamingFlags(**values)
+    assert given.value == "exact"
+    settings = SampleSettings(num_samples=1, max_new_tokens=3, **given.sampling())
+    drive = Drive(policy_flags.load(checkpoint), settings, reuse=given.value)
+    for seed in (0, 1):
+        drive(random_observation(_CONFIG, 0), seed)
+    assert drive.report.proposed == 0 and drive.report.computed_tokens < drive.report.prompt_tokens
 
 
 def test_layers_in_host_memory_stay_together(checkpoint):

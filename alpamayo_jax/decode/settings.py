@@ -20,7 +20,8 @@ class SampleSettings:
       max_reasoning_tokens: after so many tokens close the reasoning as training does, with
         `<|cot_end|>` (unless it is closed already) and the end-of-thought token, and go on with the
         trajectory; 0 skips reasoning, None leaves it to `max_new_tokens`.
-      draft_block: tokens that one pass verifies when there is a draft, see `decode.speculative`.
+      draft_block: tokens that one pass verifies when there is a draft, see `decode.speculative`; with 1
+        `decode.streaming` makes no drafts.
       flow_steps: Euler steps, or None for the configuration's.
       flow_temperature: scale of the initial noise, or None for the configuration's.
       guidance_weight: w of classifier-free guidance on navigation, (1 - w) without + w with; None
@@ -52,8 +53,8 @@ class SampleSettings:
             )
         if self.flow_steps is not None and self.flow_steps < 1:
             raise ConfigError(f"flow_steps {self.flow_steps} must be at least 1")
-        if self.draft_block < 2:
-            raise ConfigError(f"draft_block {self.draft_block} must be at least 2")
+        if self.draft_block < 1:
+            raise ConfigError(f"draft_block {self.draft_block} must be at least 1")
         if self.max_reasoning_tokens is not None and (
             self.max_reasoning_tokens < 0 or not self.force_end
         ):

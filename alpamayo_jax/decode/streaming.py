@@ -83,7 +83,7 @@ class Drive:
       policy: from `load_policy`.
       settings: how it is sampled; without guidance.
       reuse: "exact", or "approximate": also keep the keys and values of frames that have moved.
-      speculate: use the reasoning of the step before as a draft.
+      speculate: use the reasoning of the step before as a draft; not with a `draft_block` of 1.
 
     Attributes:
       report: of the last step, a `StepReport`; None before the first.
@@ -107,7 +107,8 @@ class Drive:
         if speculate and not settings.force_end:
             raise ConfigError("a draft needs force_end; stream with speculate=False")
         self._policy, self._settings = policy, settings
-        self._moved, self._speculate = reuse == "approximate", speculate
+        self._moved = reuse == "approximate"
+        self._speculate = speculate and settings.draft_block > 1
         self.report: StepReport | None = None
         self.reset()
 

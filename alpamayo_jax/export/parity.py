@@ -72,7 +72,7 @@ class Reference:
             if counts[stage] <= _COMPARED_STEPS:
                 made.append((stage, dict(values), out))
             if stage == "flow_loop":
-                made.extend(self._flow_steps({**values, "noise": noise}))
+                made.extend(self._flow_steps(values, noise))
             return out
 
         given = inputs.named_arrays()
@@ -80,14 +80,17 @@ class Reference:
         made.append(("policy", {**given, "noise": noise}, self.sample(inputs, noise)))
         return made
 
-    def _flow_steps(self, values: Mapping[str, Any]) -> list[tuple[str, dict, dict]]:
-        """Stage "flow_step" at every state that the loop passes through."""
-        made, x = [], values["noise"]
+    def _flow_steps(
+        self, values: Mapping[str, Any], x: np.ndarray
+    ) -> list[tuple[str, dict, dict]]:
+        """Stage "flow_step" at every state that the loop passes through from noise `x`."""
+        values, made = {n: v for n, v in values.items() if n != "noise"}, []
         grid = samplers.time_grid(self.config.flow.num_inference_steps)
         for t, dt in zip(grid, np.diff(grid)):
             at = {**values, "x": x, "t": np.full(x.shape[:2], t, np.float32)}
-            made.append(("flow_step", at, self.run("flow_step", at)))
-            x = x + dt * made[-1][-1]["velocity"].astype(np.float32)
+            out = self.run("flow_step", at)
+            made.append(("flow_step", at, out))
+            x = x + dt * out["velocity"].astype(np.float32)
         return made
 
 
@@ -190,7 +193,7 @@ def compare(
         for stage, values, want in reference.calls(inputs, noise):
             if stage in found:
                 found[stage].add(want, run(stage, values), relative)
-                if "noise" in reference.stages[stage].inputs:
+                if "noise" in values:
                     nudged = {**values, "noise": nudge(values["noise"])}
                     same, other = (reference.run(stage, each) for each in (values, nudged))
                     found[stage].allow(same, other, relative)

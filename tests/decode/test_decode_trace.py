@@ -131,7 +131,7 @@ class WritingTest(parameterized.TestCase):
 @pytest.mark.parametrize(
     "fields",
     [dict(max_reasoning_tokens=-1), dict(max_reasoning_tokens=3, force_end=False),
-     dict(draft_block=1)],
+     dict(draft_block=0)],
 )  # fmt: skip
 def test_settings_are_refused(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
