@@ -24,6 +24,7 @@ def found():
     return view
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_view_beats_its_mean_colour(found):
     assert np.isfinite(found.losses).all() and found.fall > 0.5
     assert found.psnr > found.psnr_mean_colour + 1.0
@@ -32,6 +33,7 @@ def test_the_loss_falls_and_the_view_beats_its_mean_colour(found):
     assert found.psnr_inputs == pytest.approx(-10 * np.log10(ends[1]))
 
 
+@pytest.mark.slow
 def test_pictures_have_the_size_of_the_camera(found):
     assert found.rendered.shape == found.seen.shape == (16, 24, 3)
     assert found.rendered.dtype == np.uint8 and found.seen.std() > 10

@@ -21,6 +21,7 @@ def _names(*counts):
     return {"vision", "prefill", "prefill_with_vision"} | own
 
 
+@pytest.mark.slow
 def test_phases_without_a_comparison():
     found = policy.run(ONE, samples=(2,), rounds=2, compare="none")
     rows = found["phases"]

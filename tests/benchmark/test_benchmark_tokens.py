@@ -29,7 +29,7 @@ def test_rows_are_the_papers_in_its_order():
     assert {row.name: row.paper for row in rows}["triplane_8_8_8"] == 4.0
 
 
-@pytest.mark.parametrize("cameras", [4, 7])
+@pytest.mark.parametrize("cameras", [4, pytest.param(7, marks=pytest.mark.slow)])
 def test_every_row_is_a_valid_training_of_its_rig(cameras):
     config = _config()
     counts = {}

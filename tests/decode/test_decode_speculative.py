@@ -239,6 +239,7 @@ class DistributionTest(parameterized.TestCase):
     def test_as_drawn_without_a_draft(self):
         assert _p_value() > 1e-3
 
+    @pytest.mark.slow
     @parameterized.parameters("likely enough", "drawn again", "one key")
     def test_wrong_rules_are_noticed(self, rule):
         guess, original = jnp.array((*_guess(), END)), trace.Rules.draw

@@ -77,7 +77,12 @@ def test_nvfp4_keeps_layers_without_whole_blocks(policy):
 
 
 @pytest.mark.parametrize(
-    "name, per_channel", [("int8_weights", True), ("fp8_weights", False), ("nvfp4", True)]
+    "name, per_channel",
+    [
+        pytest.param("int8_weights", True, marks=pytest.mark.slow),
+        ("fp8_weights", False),
+        pytest.param("nvfp4", True, marks=pytest.mark.slow),
+    ],
 )
 def test_weight_only_equals_the_dequantised_policy(policy, name, per_channel):
     quantised = quantise_params(policy.params, make_recipe(name, per_channel=per_channel))

@@ -71,7 +71,9 @@ def check_plans(planner, policy, observations):
         assert np.isnan(got.reasoning_logprob).all() and got.most_likely == 0
 
 
-@pytest.mark.parametrize("stages", [("policy",), STEPWISE], ids=["whole", "stepwise"])
+@pytest.mark.parametrize(
+    "stages", [("policy",), pytest.param(STEPWISE, marks=pytest.mark.slow)], ids=["whole", "stepwise"]
+)
 def test_it_plans_what_the_policy_plans(policy, observations, stages):
     exported = InJax(policy, observations, stages)
     check_plans(ExportedPlanner(policy, exported), policy, observations)

@@ -1,5 +1,6 @@
 """Procedural clips as training windows: the path from a clip to controls and baselines."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -61,11 +62,13 @@ def test_controls_of_the_expert_are_recovered(clips):
 
 
 def test_controls_give_the_trajectory_back_and_are_in_bounds(clips):
+    to_action = jax.jit(lambda h, f: unicycle.trajectory_to_action(*h, *f, CFG))
+    to_trajectory = jax.jit(lambda a, h: unicycle.action_to_trajectory(a, *h, CFG))
     for _, clip in clips.values():
         history, future = stacked(clip, np.array([2.0, 7.0, 12.0]))
-        actions = unicycle.trajectory_to_action(*history, *future, CFG)
+        actions = to_action(history, future)
         assert np.asarray(unicycle.is_within_bounds(actions, CFG)).all()
-        again = unicycle.action_to_trajectory(actions, *history, CFG)
+        again = to_trajectory(actions, history)
         error = np.linalg.norm(np.asarray(again.xyz)[..., :2] - future[0][..., :2], axis=-1)
         assert error.max() < 0.5
         assert error.mean() < 0.1

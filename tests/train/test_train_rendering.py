@@ -63,6 +63,7 @@ def test_rays_pass_through_the_pixels_of_their_colours():
     np.testing.assert_allclose(np.asarray(rays.colour)[0, inner, 1], green[inner], atol=0.02)
 
 
+@pytest.mark.slow
 def test_absent_images_have_no_valid_rays():
     inputs = _batch().inputs
     gone = inputs.replace(step_images=jnp.full_like(inputs.step_images, -1))
