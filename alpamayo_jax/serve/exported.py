@@ -6,15 +6,16 @@ import jax
 import numpy as np
 
 from alpamayo_jax.decode import act
+from alpamayo_jax.decode.generate import Generation
 from alpamayo_jax.decode.policy import Policy
+from alpamayo_jax.decode.sample import SampleOutput, prediction_of
 from alpamayo_jax.decode.settings import SampleSettings
 from alpamayo_jax.errors import InputError
 from alpamayo_jax.export import Exported
 from alpamayo_jax.export.driving import drive
 from alpamayo_jax.export.stages import host_facts
 from alpamayo_jax.serve.planner import PolicyPlanner
-from alpamayo_jax.tokens.prompt import extract_text
-from alpamayo_jax.types import Observation, Prediction
+from alpamayo_jax.types import Observation, Prediction, Trajectory
 
 _STEPWISE = ("vision", "prefill", "decode_step", "flow_loop", "trajectory")
 
@@ -78,16 +79,8 @@ class ExportedPlanner(PolicyPlanner):
         else:
             limit = self._sizes["new_tokens"]
             out = drive(call, self._exported.manifest.model, values, noise, limit)
-        ids = out["token_ids"][0]
-        texts = [self.policy.tokenizer.decode(row) for row in ids]
-        return Prediction(
-            xyz=out["xyz"][0],
-            rot=out["rot"][0],
-            actions=out["actions"][0],
-            reasoning=tuple(extract_text(text, "cot") for text in texts),
-            meta_action=tuple(extract_text(text, "meta_action") for text in texts),
-            token_ids=ids,
-            token_logprobs=np.full(ids.shape, np.nan, np.float32),
-            reasoning_logprob=np.full(samples, np.nan, np.float32),
-            ended=out["end_index"][0] >= 0,
-        )
+        # The programs do not return log-probabilities.
+        unknown = np.full(out["token_ids"].shape, np.nan, np.float32)
+        said = Generation(out["token_ids"], unknown, out["end_index"], None, None)
+        driven = Trajectory(out["xyz"], out["rot"])
+        return prediction_of(self.policy, SampleOutput(said, out["actions"], driven, None), 0)
